@@ -1,0 +1,34 @@
+"""The cache that makes Z-Image-Turbo feel instant: resident weights, and exact results from disk."""
+
+from .hookspecs import hookimpl
+from .records import (
+    CacheMode,
+    FileRef,
+    InputImage,
+    LoraRef,
+    ModelRef,
+    Outcome,
+    Request,
+    Result,
+    ResultTier,
+    SchedulerRef,
+    Status,
+)
+from .settings import Settings
+
+__all__ = [
+    "CacheMode",
+    "FileRef",
+    "InputImage",
+    "LoraRef",
+    "ModelRef",
+    "Outcome",
+    "Request",
+    "Result",
+    "ResultTier",
+    "SchedulerRef",
+    "Settings",
+    "Status",
+    "hookimpl",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,86 @@
+"""What the holder and a renderer need from loaded weights. Knows no torch: only the shape of things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from ..records import Content, FieldValue, Request
+
+
+class WeightTier(IntEnum):
+    """How near to the device a part's weights are."""
+
+    DISK = 0
+    RAM = 1
+    VRAM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One separately movable piece of a model.
+
+    `bytes` is measured. Parts with the same `identity` are the same weights: the holder keeps one of
+    them, and counts it once.
+    """
+
+    name: str
+    bytes: int
+    identity: str
+
+
+class Watcher(Protocol):
+    """How a host speaks to a running render. Called on the thread that renders."""
+
+    def step(self, done: int, total: int) -> None:
+        """Told after each step of the render."""
+
+    def preview(self, png: bytes) -> None:
+        """Told now and then how the picture looks so far."""
+
+    def wants_stop(self) -> bool:
+        """Asked between steps; True ends the render with GenerationStoppedError."""
+        ...
+
+
+Lease = Callable[..., AbstractContextManager[None]]
+"""`with lease("text_encoder"): ...` - the named parts are on the device, and stay, while it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One answer from a pipeline."""
+
+    content: Content
+    seconds: float
+    """Of rendering, without queue and load: the cost of the entry."""
+    environment: Mapping[str, FieldValue]
+    """What the pipeline was made of while it rendered, every "auto" resolved."""
+    faithful: bool = True
+    """False after a fallback that changes bits (tiles after out of memory): never kept."""
+    warnings: tuple[str, ...] = ()
+
+
+class Pipeline(Protocol):
+    """Loaded weights. Every method is called on the device's own thread, one at a time."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The movable parts, all in RAM when the pipeline is opened."""
+        ...
+
+    def move(self, part: str, tier: WeightTier) -> None:
+        """Move one part between RAM and VRAM; to where it is already, nothing happens."""
+
+    def render(self, request: Request, lease: Lease, watcher: Watcher) -> Rendered:
+        """Return the answer to one request. Each stage leases its parts, and only while it lasts.
+
+        Raises GenerationStoppedError when the watcher wants it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of all weights; the memory is free afterwards."""

@@ -99,6 +99,24 @@ def normalised(request: Request) -> Request:
     return replace(request, **changes) if changes else request
 
 
+def batch_of(request: Request, count: int) -> list[Request]:
+    """Return `count` requests that differ in their seeds: s, s+1, ... With seed -1 each draws its own.
+
+    >>> [each.seed for each in batch_of(Request(prompt="a", seed=5), 3)]
+    [5, 6, 7]
+    """
+    count = _whole("count", count, 1, 10_000)
+    seed = _whole("seed", request.seed, *SEEDS)
+    if seed == -1:
+        return [request] * count
+    seeds = range(seed, seed + count)
+    if seed < -1 <= seeds[-1] or seeds[-1] > SEEDS[1]:
+        raise _wrong(
+            "seed", seed, f"with {count} pictures, choose one whose followers are no -1 and fit 64 bits"
+        )
+    return [replace(request, seed=each) for each in seeds]
+
+
 def own_bypass(request: Request, settings: Settings) -> Bypass | None:
     """Return why the request itself, or a setting, rules the cache out."""
     if request.cache is CacheMode.BYPASS:
@@ -163,7 +181,7 @@ def _number(
 def _side(field: str, value: object) -> int:
     number = _whole(field, value, SIDE_STEP, MAX_SIDE)
     if number % SIDE_STEP:
-        near = max(SIDE_STEP, round(number / SIDE_STEP) * SIDE_STEP)
+        near = (number + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP
         raise _wrong(field, value, f"give a multiple of {SIDE_STEP}; {near} is the nearest")
     return number
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zit_ext.models.environment import EnvironmentBook
+from zit_ext.results.store import ResultStore
+
+from zit_ext.engine import Engine
+from zit_ext.metrics import Metrics
+from zit_ext.plugins import Hooks, Plugins, find_plugins
+from zit_ext.settings import Settings
+from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cache_dir=tmp_path / "cache", max_bytes=10_000_000, memory_bytes=0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def pipeline() -> FakePipeline:
+    return FakePipeline(sizes={})
+
+
+@pytest.fixture
+def files() -> FakeFiles:
+    return FakeFiles()
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    return find_plugins(entry_points=False)
+
+
+@pytest.fixture
+def in_engine(settings, clock, pipeline, plugins, files) -> Callable[..., Awaitable[Any]]:
+    """Run a story against an open engine with a real store; the renderer's weights are fake.
+
+    What a story needs to be different is a setting by name.
+    """
+
+    async def tell(story: Callable[[Engine], Awaitable[Any]], **changes: Any) -> Any:
+        changed = replace(settings, **changes)
+        metrics = Metrics()
+        hooks = Hooks(plugins, report=metrics.event)
+        engine = Engine(
+            changed,
+            hooks=hooks,
+            files=files,
+            environments=EnvironmentBook(changed.cache_dir / "environments"),
+            store=ResultStore(changed, score=hooks.eviction_score, clock=clock, count=metrics.event),
+            renderer=FakeRenderer(pipeline),
+            metrics=metrics,
+            clock=clock,
+        )
+        await engine.open()
+        try:
+            return await story(engine)
+        finally:
+            await engine.close()
+
+    return tell

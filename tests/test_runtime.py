@@ -1,0 +1,128 @@
+"""The ways in: from fresh loops, from many threads, from inside a hook (refused)."""
+
+import asyncio
+import threading
+import types
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from zit_ext import ModelRef, Outcome, hookimpl
+from zit_ext.errors import EngineClosedError, PluginError
+from zit_ext.plugins import find_plugins
+from zit_ext.runtime import Runtime
+from zit_ext.testing import FakePipeline, FakeRenderer, make_request
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder that the real resolver takes for weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return ModelRef(source=str(folder))
+
+
+@pytest.fixture
+def ask(model):
+    return lambda **changes: make_request(model=model, **changes)
+
+
+@pytest.fixture
+def pipeline():
+    return FakePipeline(sizes={})
+
+
+@pytest.fixture
+def runtime(settings, pipeline):
+    with Runtime(
+        settings, plugins=find_plugins(entry_points=False), renderer=FakeRenderer(pipeline)
+    ) as runtime:
+        yield runtime
+
+
+def test_a_fresh_loop_per_prompt_as_comfyui_does(runtime, ask):
+    outcomes = [asyncio.run(runtime.generate(ask())).status.outcome for _ in range(3)]
+    assert outcomes == [Outcome.MISS, Outcome.HIT, Outcome.HIT]
+
+
+def test_many_threads_as_a1111_does(runtime, pipeline, ask):
+    threads = [threading.Thread(target=runtime.generate_blocking, args=[ask()]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pipeline.rendered) == 1
+
+
+def test_two_loops_share_one_render(runtime, pipeline, ask):
+    pipeline.gate.clear()
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(asyncio.run(runtime.generate(ask()))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    pipeline.started.wait(10)
+    threading.Event().wait(0.2)
+    pipeline.gate.set()
+    for thread in threads:
+        thread.join()
+    assert len(pipeline.rendered) == 1
+
+
+def test_an_interrupted_host_stops_the_render(runtime, pipeline, ask):
+    pipeline.gate.clear()
+    with pytest.raises(CancelledError):
+        runtime.generate_blocking(ask(), interrupted=lambda: True)
+    pipeline.gate.set()
+    assert runtime.generate_blocking(ask()).status.outcome is Outcome.MISS
+
+
+def test_a_new_process_hits_what_the_last_one_kept(settings, pipeline, ask):
+    for expected in (Outcome.MISS, Outcome.HIT):
+        plugins = find_plugins(entry_points=False)
+        with Runtime(settings, plugins=plugins, renderer=FakeRenderer(FakePipeline(sizes={}))) as runtime:
+            assert runtime.generate_blocking(ask()).status.outcome is expected
+
+
+def test_a_replaced_file_is_a_miss(runtime, ask, model):
+    runtime.generate_blocking(ask())
+    (Path(model.source) / "model.safetensors").write_bytes(b"others!")
+    assert runtime.generate_blocking(ask()).status.outcome is Outcome.MISS
+
+
+def test_a_hook_that_asks_the_engine_is_refused(settings, ask):
+    plugins = find_plugins(entry_points=False)
+    refusals = []
+
+    def ask_again(request):
+        try:
+            runtime.generate_blocking(ask())
+        except PluginError as error:
+            refusals.append(str(error))
+
+    hook = hookimpl(ask_again, specname="zit_bypass_reason")
+    plugins.register(types.SimpleNamespace(zit_bypass_reason=hook), "eager")
+    with Runtime(settings, plugins=plugins, renderer=FakeRenderer()) as runtime:
+        assert runtime.generate_blocking(ask()).status.outcome is Outcome.MISS
+    assert "inside a hook" in refusals[0]
+
+
+def test_closing_twice_is_fine_and_asking_afterwards_says_so(settings, ask):
+    runtime = Runtime(settings, plugins=find_plugins(entry_points=False), renderer=FakeRenderer())
+    runtime.close()
+    runtime.close()
+    with pytest.raises(EngineClosedError):
+        runtime.submit(ask())
+
+
+def test_the_broken_disk_story_ends_in_pictures(settings, ask, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    plugins = find_plugins(entry_points=False)
+    broken = replace(settings, cache_dir=tmp_path / "file" / "below")
+    with Runtime(broken, plugins=plugins, renderer=FakeRenderer()) as runtime:
+        assert runtime.generate_blocking(ask()).status.outcome is Outcome.BYPASS

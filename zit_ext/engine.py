@@ -1,0 +1,319 @@
+"""The engine: one request in, one result out.
+
+Read `generate` downwards. Each step hands a record to the next, and nothing comes back up. Rooms
+raise; the engine shrugs in one place, `_shrug`, aloud and counted: plugins and the disk may cost a
+hit, never a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import ParamSpec, Protocol, TypeVar
+
+from . import policy
+from .codecs import Pixels
+from .errors import EngineClosedError, NotCachedError, PluginError, StoreError, ZitError
+from .keeping import Keeper
+from .metrics import Metrics
+from .models.pipeline import Rendered, Watcher
+from .plugins import Hooks
+from .policy import Bypass
+from .questions import Environments, Files, Question, Questions, is_pending
+from .records import CacheMode, Fingerprint, Outcome, Request, Result, Status
+from .results.claims import Busy, Claim
+from .results.store import Found, ResultStore
+from .settings import Settings
+from .watching import Audience
+from .workers import SingleFlight
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Renderer(Protocol):
+    """Whoever renders a miss."""
+
+    async def render(self, request: Request, watcher: Watcher) -> Rendered: ...
+
+    async def close(self) -> None: ...
+
+
+class Engine:
+    """Answers requests: from the store when it can, from the renderer when it must.
+
+    An engine belongs to the event loop it was opened on. `runtime` leads there from elsewhere.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hooks: Hooks,
+        files: Files,
+        environments: Environments,
+        store: ResultStore,
+        renderer: Renderer,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.store = store
+        self.renderer = renderer
+        self._hooks = hooks
+        self._files = files
+        self._clock = clock
+        # Look-ups have threads of their own: a hit never waits for a hash or a render.
+        self._lookups = ThreadPoolExecutor(max_workers=4, thread_name_prefix="zit-lookup")
+        self._questions = Questions(settings, hooks, environments)
+        self._keeper = Keeper(self._questions, files, store, metrics, self._lookups, self._shrug)
+        self._flights: SingleFlight[Result] = SingleFlight()
+        self._audiences: dict[str, Audience] = {}
+        self._open = False
+        self._store_open = False
+
+    async def open(self) -> Engine:
+        """Open the store; without one the engine renders all the same."""
+        try:
+            await self._in(self._lookups, self.store.open)
+            self._store_open = True
+        except StoreError as error:
+            self._shrug(error, "renders go on without the result store")
+        self._open = True
+        return self
+
+    async def close(self, patience: float = 30.0) -> None:
+        """Finish what was promised (digests within `patience` seconds, writes), then let go of all."""
+        self._open = False
+        await self._keeper.close(patience)
+        await self.renderer.close()
+        if self._store_open:
+            await self._in(self._lookups, self._close_store)
+        self._lookups.shutdown(wait=True)
+
+    async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
+        """Answer one request.
+
+        Raises RequestError, ModelError, GenerationStoppedError, QueueFullError, EngineClosedError, and
+        NotCachedError if only a stored answer was wanted.
+        """
+        if not self._open:
+            raise EngineClosedError("the engine is closed")
+        started = time.perf_counter()
+        asked = policy.at_the_door(request)
+        bypass = self._bypass(asked)
+        asked = _with_seed(asked)
+        try:
+            result, bypass = await self._answer(asked, bypass, watcher)
+        except ZitError as error:
+            self.metrics.event(f"answered_{type(error).__name__}")
+            raise
+        result = replace(result, seconds=time.perf_counter() - started, request=asked)
+        self.metrics.answered(result, bypass.name if bypass else None)
+        self._hooks.request_finished(asked, result, result.seconds)
+        return result
+
+    async def generate_many(
+        self, requests: Sequence[Request], watcher: Watcher | None = None
+    ) -> list[Result]:
+        """Answer a batch: what is stored is a hit, the rest is rendered one by one, its prompt encoded once.
+
+        All or nothing: the first error is raised, and what has not begun is given up.
+        """
+        for request in requests:
+            policy.at_the_door(request)  # a mistake in the last one must not cost the renders before it
+        tasks = [asyncio.ensure_future(self.generate(request, watcher)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    # Who may use the cache, and under which name
+
+    def _bypass(self, asked: Request) -> Bypass | None:
+        own = policy.own_bypass(asked, self.settings)
+        if own is not None:
+            return own
+        if not self._store_open:
+            return Bypass("store_unavailable", "the result store could not be opened")
+        try:
+            return self._hooks.bypass(asked)
+        except PluginError as error:
+            self._shrug(error, "answering without the cache")
+            return Bypass("plugin_failed", str(error))
+
+    async def _question(self, request: Request) -> Question:
+        return self._questions.of(await self._in(self._lookups, self._files.resolve, request))
+
+    # Answering
+
+    async def _answer(
+        self, request: Request, bypass: Bypass | None, watcher: Watcher | None
+    ) -> tuple[Result, Bypass | None]:
+        if bypass is not None:
+            return await self._without_cache(request, bypass, watcher), bypass
+        try:
+            question = await self._question(request)
+        except PluginError as error:
+            self._shrug(error, "answering without the cache")
+            bypass = Bypass("plugin_failed", str(error))
+            return await self._without_cache(request, bypass, watcher), bypass
+        audience = self._audiences.setdefault(question.flight, Audience())
+        with audience.seat(watcher):
+            try:
+                result, shared = await self._flights.join(
+                    question.flight, lambda: self._find_or_render(question, audience)
+                )
+            finally:
+                if not audience.seats and self._audiences.get(question.flight) is audience:
+                    audience.stop()
+                    del self._audiences[question.flight]
+        if not shared:
+            return result, None
+        status = replace(result.status, collapsed=True)
+        saved = result.saved_seconds or (result.seconds if status.outcome is Outcome.MISS else 0.0)
+        return replace(result, status=status, saved_seconds=saved), None
+
+    async def _find_or_render(self, question: Question, audience: Audience) -> Result:
+        mode, known = question.request.cache, question.known
+        stale = False
+        if known is not None and mode in (CacheMode.USE, CacheMode.ONLY):
+            found = await self._find(known)
+            if found is not None:
+                return self._hit(question, found)
+            stale = self.store.was_stale(known)
+        if mode is CacheMode.ONLY:
+            raise NotCachedError(
+                known.key if known else None, question.unknown or "there is no stored answer"
+            )
+        claim: Claim | None = None
+        if known is not None and mode is CacheMode.USE:
+            taken = await self._claim(known)
+            if isinstance(taken, Found):
+                return self._hit(question, taken)
+            claim = taken
+        try:
+            return await self._miss(question, audience, stale)
+        finally:
+            if claim is not None:
+                self._release(claim)
+
+    def _hit(self, question: Question, found: Found) -> Result:
+        entry = found.entry
+        ttl = None if entry.expires_at is None else max(0.0, entry.expires_at - self._clock())
+        status = Status(outcome=Outcome.HIT, tier=found.tier, key=entry.key, ttl=ttl)
+        return Result(
+            content=found.content,
+            digest=entry.content_digest,
+            status=status,
+            request=question.request,
+            saved_seconds=entry.cost,
+        )
+
+    async def _miss(self, question: Question, audience: Audience, stale: bool) -> Result:
+        if is_pending(question.request):
+            self._keeper.hash_beside(question.request)
+        rendered = await self.renderer.render(question.request, audience)
+        offer = await self._keeper.offer(question, rendered)
+        status = Status(
+            outcome=Outcome.MISS,
+            key=offer.key,
+            stored=offer.accepted,
+            detail=offer.detail or question.unknown,
+            ttl=self._ttl(question.request) if offer.accepted else None,
+            stale=stale,
+        )
+        return await self._in(self._lookups, _rendered_result, question.request, rendered, status)
+
+    async def _without_cache(self, request: Request, bypass: Bypass, watcher: Watcher | None) -> Result:
+        if request.cache is CacheMode.ONLY:
+            raise NotCachedError(None, f"the cache is bypassed: {bypass.words}")
+        resolved = await self._in(self._lookups, self._files.resolve, request)
+        audience = Audience()
+        with audience.seat(watcher):
+            try:
+                rendered = await self.renderer.render(resolved, audience)
+            except asyncio.CancelledError:
+                audience.stop()
+                raise
+        status = Status(outcome=Outcome.BYPASS, detail=bypass.words)
+        return await self._in(self._lookups, _rendered_result, resolved, rendered, status)
+
+    def _ttl(self, request: Request) -> float | None:
+        seconds = self.settings.ttl_seconds if request.ttl_seconds is None else request.ttl_seconds
+        return seconds or None
+
+    # The store, whose faults cost a hit
+
+    async def _find(self, known: Fingerprint) -> Found | None:
+        try:
+            return self.store.peek(known) or await self._in(self._lookups, self.store.find, known)
+        except StoreError as error:
+            self._shrug(error, "rendering instead")
+            return None
+
+    async def _claim(self, known: Fingerprint) -> Claim | Found | None:
+        """Return the right to render this, or the answer that another process made meanwhile."""
+        try:
+            while True:
+                asking = asyncio.ensure_future(self._in(self._lookups, self.store.try_claim, known))
+                try:
+                    taken = await asyncio.shield(asking)
+                except asyncio.CancelledError:
+                    asking.add_done_callback(self._release_unused)
+                    raise
+                if not isinstance(taken, Busy):
+                    return taken
+                await asyncio.sleep(random.uniform(0.02, 0.1))
+        except StoreError as error:
+            self._shrug(error, "rendering without asking the other processes")
+            return None
+
+    def _release_unused(self, asking: asyncio.Future[Claim | Found | Busy]) -> None:
+        """Give back a claim that came when its asker had left."""
+        if not asking.cancelled() and asking.exception() is None and isinstance(asking.result(), Claim):
+            self._release(asking.result())
+
+    def _release(self, claim: Claim) -> None:
+        try:
+            self.store.release(claim)
+        except StoreError as error:
+            self._shrug(error, "the claim will expire by itself")
+
+    def _close_store(self) -> None:
+        try:
+            self.store.close()
+        except StoreError as error:
+            self._shrug(error, "the newest results may be lost")
+
+    def _shrug(self, error: Exception, consequence: str) -> None:
+        log.warning("%s; %s", error, consequence, exc_info=error)
+        self.metrics.event(type(error).__name__)
+
+    async def _in(self, pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+
+
+def _with_seed(request: Request) -> Request:
+    """Return the request with a seed that was drawn, if it left the choice to us.
+
+    32 bits: every web UI can show the number, and take it back.
+    """
+    return replace(request, seed=random.SystemRandom().getrandbits(32)) if request.seed == -1 else request
+
+
+def _rendered_result(request: Request, rendered: Rendered, status: Status) -> Result:
+    content = rendered.content
+    digest = content.digest if isinstance(content, Pixels) else hashlib.sha256(content.data).hexdigest()
+    return Result(content=content, digest=digest, status=status, request=request, warnings=rendered.warnings)

@@ -1,0 +1,135 @@
+"""Brings results into the store: at once, or as soon as the weights they came from are hashed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ModelError, PluginError, StoreError
+from .fingerprint import canonical_bytes
+from .metrics import Metrics
+from .models.pipeline import Rendered
+from .questions import Files, Question, Questions, identities_of, is_pending
+from .records import Request
+from .results.store import ResultStore
+from .workers import SingleFlight
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What became of a result that was offered to the store."""
+
+    key: str | None
+    accepted: bool
+    detail: str | None
+    """Why it was not accepted, or what it still waits for."""
+
+
+class Keeper:
+    """Offers results to the store under the key that the finished render proves."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        files: Files,
+        store: ResultStore,
+        metrics: Metrics,
+        lookups: ThreadPoolExecutor,
+        shrug: Callable[[Exception, str], None],
+    ) -> None:
+        self._questions = questions
+        self._files = files
+        self._store = store
+        self._metrics = metrics
+        self._lookups = lookups
+        self._shrug = shrug
+        self._hasher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zit-hash")
+        self._hashing: SingleFlight[Request | None] = SingleFlight()
+        self._later: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def offer(self, question: Question, rendered: Rendered) -> Offer:
+        """Offer what was rendered, and say what became of it. Raises nothing of the store's or a plugin's."""
+        if not rendered.faithful:
+            self._metrics.event("not_faithful")
+            return Offer(None, False, "not kept: a fallback changed the picture")
+        if is_pending(question.request):
+            self._spawn(self._keep_when_hashed(question, rendered))
+            return Offer(None, True, "kept as soon as the weights are hashed")
+        try:
+            resolved = await self._resolve(question.request)
+            return self._keep(question, resolved, rendered)
+        except (StoreError, PluginError, ModelError) as error:
+            self._shrug(error, "the result is answered, but not kept")
+            return Offer(None, False, f"not kept: {error}")
+
+    def hash_beside(self, request: Request) -> None:
+        """Begin to hash the weights of the request while it renders."""
+        self._spawn(self._hash_quietly(request))
+
+    async def close(self, patience: float) -> None:
+        """Finish what was promised if that takes at most `patience` seconds, and give up the rest."""
+        if self._later:
+            await asyncio.wait(self._later, timeout=patience)
+        self._closing = True
+        if self._later:
+            await asyncio.wait(self._later)
+        self._hasher.shutdown(wait=True)
+
+    def _keep(self, question: Question, resolved: Request, rendered: Rendered) -> Offer:
+        identified = self._questions.answered(question, resolved, rendered.environment)
+        if isinstance(identified, str):
+            self._metrics.event("changed_meanwhile")
+            return Offer(None, False, f"not kept: {identified}")
+        self._store.keep(
+            identified,
+            rendered.content,
+            namespace=resolved.namespace,
+            cost=rendered.seconds,
+            ttl_seconds=resolved.ttl_seconds,
+            model=resolved.model.source,
+            prompt=resolved.prompt,
+        )
+        return Offer(identified.key, True, None)
+
+    async def _keep_when_hashed(self, question: Question, rendered: Rendered) -> None:
+        resolved = await self._hash(question.request)
+        if resolved is None:
+            self._metrics.event("not_hashed")
+            return
+        self._keep(question, resolved, rendered)
+
+    async def _hash_quietly(self, request: Request) -> None:
+        await self._hash(request)
+
+    async def _hash(self, request: Request) -> Request | None:
+        """Hash what is unknown, once for all who need it."""
+        same = canonical_bytes(identities_of(request)).hex()
+        await self._hashing.join(same, lambda: self._complete(request))
+        # The digests are remembered now, whichever request they were computed for.
+        resolved = await self._resolve(request)
+        return None if is_pending(resolved) else resolved
+
+    async def _complete(self, request: Request) -> Request | None:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._hasher, self._files.complete, request, self._is_closing)
+
+    async def _resolve(self, request: Request) -> Request:
+        return await asyncio.get_running_loop().run_in_executor(self._lookups, self._files.resolve, request)
+
+    def _is_closing(self) -> bool:
+        return self._closing
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._shrugging(work))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _shrugging(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (StoreError, PluginError, ModelError) as error:
+            self._shrug(error, "the result was answered, but is not kept")

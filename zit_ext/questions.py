@@ -1,0 +1,132 @@
+"""What identifies the answer to a request: its files, its fields, its environment, its key.
+
+Asks plugins and the rooms that know files and environments; renders nothing and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from .fingerprint import canonical_bytes, fingerprint
+from .plugins import Hooks
+from .records import FieldValue, FileRef, Fingerprint, Request
+from .settings import Settings
+
+
+class Files(Protocol):
+    """Whoever knows the files of weights. Both calls block; `complete` may take minutes."""
+
+    def resolve(self, request: Request) -> Request: ...
+
+    def complete(self, request: Request, wants_stop: Callable[[], bool]) -> Request | None: ...
+
+
+class Environments(Protocol):
+    """Whoever remembers what a renderer is made of, without asking it."""
+
+    def find(self, model_digest: str) -> Mapping[str, FieldValue] | None: ...
+
+    def publish(self, model_digest: str, record: Mapping[str, FieldValue]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that may use the cache, and everything that identifies its answer."""
+
+    request: Request
+    """With the files found."""
+    fields: Mapping[str, FieldValue]
+    """All but the environment."""
+    identities: tuple[str, ...]
+    """Of the files of weights, as they were when the question was asked."""
+    known: Fingerprint | None
+    """None while a digest or the environment is not known: then nothing can be looked up."""
+    unknown: str | None
+    """Why `known` is None."""
+
+    @property
+    def flight(self) -> str:
+        """Requests with one flight share one run. Who refreshes must not land on somebody's hit."""
+        same = canonical_bytes({"fields": self.fields, "identities": self.identities}).hex()
+        return f"{self.request.cache.value} {self.known.key if self.known else same}"
+
+    def same_but_files(self, fields: Mapping[str, FieldValue]) -> bool:
+        """Tell whether these fields ask for the same, apart from what identities stand for."""
+        return canonical_bytes(_beside_files(self.fields)) == canonical_bytes(_beside_files(fields))
+
+
+class Questions:
+    """Turns a request whose files are found into a question. Thread: zit-engine, as the hooks promise."""
+
+    def __init__(self, settings: Settings, hooks: Hooks, environments: Environments) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._environments = environments
+
+    def of(self, resolved: Request) -> Question:
+        """Return the question. Raises PluginError."""
+        fields = self._hooks.fingerprint_fields(resolved)
+        identities = identities_of(resolved)
+        if is_pending(resolved):
+            return Question(resolved, fields, identities, None, "the weights are not hashed yet")
+        environment = self._environment(resolved)
+        if environment is None:
+            return Question(resolved, fields, identities, None, "no environment is known yet")
+        return Question(resolved, fields, identities, _identified(fields, environment), None)
+
+    def answered(
+        self, question: Question, resolved: Request, environment: Mapping[str, FieldValue]
+    ) -> Fingerprint | str:
+        """Return what the answer is kept under, or why it may not be kept.
+
+        `resolved` is the request as its files are now, `environment` what the renderer reports of itself:
+        a result is never kept under a guess, nor if anything changed since the question was asked.
+        """
+        fields = self._hooks.fingerprint_fields(resolved)
+        if identities_of(resolved) != question.identities or is_pending(resolved):
+            return "the files of the weights changed meanwhile"
+        if not question.same_but_files(fields):
+            return "a plugin's fields changed meanwhile"
+        if self._settings.consistency == "portable":
+            return _identified(fields, "portable")
+        self._environments.publish(resolved.model.digest or "", environment)
+        return _identified(fields, environment_digest(environment))
+
+    def _environment(self, resolved: Request) -> str | None:
+        if self._settings.consistency == "portable":
+            return "portable"
+        record = self._environments.find(resolved.model.digest or "")
+        return None if record is None else environment_digest(record)
+
+
+def environment_digest(record: Mapping[str, FieldValue]) -> str:
+    """Return the identity of an environment: SHA-256 of the record's canonical bytes."""
+    return hashlib.sha256(canonical_bytes(record)).hexdigest()
+
+
+def files_of(request: Request) -> list[FileRef]:
+    """Return everything in the request that names files of weights."""
+    model = request.model
+    parts = [part for part in (model.text_encoder, model.vae) if part is not None]
+    return [model, *parts, *request.loras]
+
+
+def identities_of(request: Request) -> tuple[str, ...]:
+    """Return what the files of a request are, as far as a look at the folder tells."""
+    return tuple(ref.identity for ref in files_of(request))
+
+
+def is_pending(request: Request) -> bool:
+    """Tell whether some file of the request was not hashed yet."""
+    return any(ref.digest is None for ref in files_of(request))
+
+
+def _identified(fields: Mapping[str, FieldValue], environment: str) -> Fingerprint:
+    return fingerprint({**fields, "environment": environment})
+
+
+def _beside_files(fields: Mapping[str, FieldValue]) -> Mapping[str, FieldValue]:
+    return {name: value for name, value in fields.items() if name not in ("model", "loras")}

@@ -1,0 +1,208 @@
+"""One engine per process, on a loop and a thread of its own, and the ways in from outside.
+
+ComfyUI runs each prompt on a fresh event loop; A1111 calls from whatever thread Gradio picked. Both
+may be gone by the time a picture is ready. So the engine lives on its own loop, and callers get a
+future. This is also where the rooms are wired together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+from .engine import Engine, Renderer
+from .errors import EngineClosedError, PluginError
+from .hookspecs import hookimpl
+from .metrics import Metrics
+from .models.environment import EnvironmentBook
+from .models.pipeline import Pipeline, Watcher
+from .models.resolver import Resolver
+from .plugins import Hooks, Plugins, find_plugins, hook_running
+from .records import FieldValue, ModelRef, Request, Result
+from .renderers.local import LocalRenderer
+from .results.store import ResultStore
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class ZImagePlugin:
+    """Opens Z-Image models; written as a plugin, so that others can be asked before it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @hookimpl(trylast=True)
+    def zit_open_pipeline(self, model: ModelRef) -> Pipeline:
+        from .models import zimage  # brings torch: only when weights are really wanted
+
+        return zimage.open_pipeline(model, self._settings)
+
+
+def _live_flags() -> Mapping[str, FieldValue] | None:
+    """Return what torch is set to just now, if somebody imported it."""
+    if "torch" not in sys.modules:
+        return None
+    from .models import torch_environment
+
+    return torch_environment.live_flags()
+
+
+class Runtime:
+    """An engine with its own loop and thread. Any thread and any loop may ask it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        plugins: Plugins | None = None,
+        renderer: Renderer | None = None,
+        label: str = "python",
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        if plugins is None:
+            plugins = plugins_for(settings)
+        self.hooks = Hooks(plugins, slow_after=settings.hook_seconds, report=self.metrics.event)
+        plugins.register(ZImagePlugin(settings), "zimage", "built in")
+        self.store = ResultStore(settings, score=self.hooks.eviction_score, count=self.metrics.event)
+        self.renderer = renderer or LocalRenderer(
+            settings, open_pipeline=self._open_pipeline, make_room=self.hooks.make_room
+        )
+        self.files = Resolver(settings)
+        self.environments = EnvironmentBook(
+            settings.cache_dir / "environments", label=label, live_flags=_live_flags
+        )
+        self.engine = Engine(
+            settings,
+            hooks=self.hooks,
+            files=self.files,
+            environments=self.environments,
+            store=self.store,
+            renderer=self.renderer,
+            metrics=self.metrics,
+        )
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="zit-engine", daemon=True)
+        self._thread.start()
+        self._run(self.engine.open)
+
+    def submit(self, request: Request, watcher: Watcher | None = None) -> Future[Result]:
+        """Ask, and get a future that any thread may wait for or cancel."""
+        return self._start(lambda: self.engine.generate(request, watcher))
+
+    def submit_many(
+        self, requests: Sequence[Request], watcher: Watcher | None = None
+    ) -> Future[list[Result]]:
+        """Ask for a batch; a future of all results, in order."""
+        return self._start(lambda: self.engine.generate_many(requests, watcher))
+
+    async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
+        """Ask from a coroutine, on whichever loop it runs."""
+        return await asyncio.wrap_future(self.submit(request, watcher))
+
+    async def generate_many(
+        self, requests: Sequence[Request], watcher: Watcher | None = None
+    ) -> list[Result]:
+        """Ask for a batch from a coroutine, on whichever loop it runs."""
+        return await asyncio.wrap_future(self.submit_many(requests, watcher))
+
+    def generate_blocking(
+        self,
+        request: Request,
+        watcher: Watcher | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> Result:
+        """Ask from a thread, and look up now and then whether the host wants to stop.
+
+        Raises CancelledError (of concurrent.futures) if `interrupted` became true.
+        """
+        return _wait(self.submit(request, watcher), interrupted)
+
+    def generate_many_blocking(
+        self,
+        requests: Sequence[Request],
+        watcher: Watcher | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> list[Result]:
+        """Ask for a batch from a thread."""
+        return _wait(self.submit_many(requests, watcher), interrupted)
+
+    def close(self, patience: float = 30.0) -> None:
+        """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self.engine.close(patience), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _open_pipeline(self, model: ModelRef) -> Pipeline:
+        pipeline = self.hooks.open_pipeline(model)
+        if pipeline is None:
+            raise PluginError("zimage", f"no plugin opens {model.source!r}")
+        return pipeline
+
+    def _start(self, work: Callable[[], object]) -> Future[T]:
+        if (hook := hook_running()) is not None:
+            raise PluginError(hook.split(".")[0], f"{hook} asked the engine from inside a hook; answer first")
+        if self._closed:
+            raise EngineClosedError("the engine is closed")
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)  # type: ignore[arg-type]
+
+    def _run(self, work: Callable[[], object]) -> None:
+        self._start(work).result()
+
+
+def plugins_for(settings: Settings) -> Plugins:
+    """Return the plugins that these settings allow."""
+    disabled = set(settings.disabled_plugins)
+    if not settings.bypass_dynamic_prompts:
+        disabled.add("dynamic_prompts")
+    return find_plugins(disabled=disabled, folder=settings.plugin_dir)
+
+
+def _wait(future: Future[T], interrupted: Callable[[], bool]) -> T:
+    while True:
+        try:
+            return future.result(timeout=0.1)
+        except FutureTimeoutError:
+            if future.done():
+                raise
+            if interrupted():
+                future.cancel()
+        except BaseException:
+            future.cancel()  # Ctrl-C: nobody waits any longer
+            raise
+
+
+_shared: Runtime | None = None
+_birth = threading.Lock()
+
+
+def shared(host_plugins: Mapping[str, object] | None = None, settings: Settings | None = None) -> Runtime:
+    """Return this process's runtime, started at the first call. Each host brings its own hooks.
+
+    Settings count at the first call only.
+    """
+    global _shared
+    with _birth:
+        if _shared is None or _shared._closed:
+            _shared = Runtime(settings or Settings.load(os.environ))
+        for name, plugin in (host_plugins or {}).items():
+            _shared.hooks.plugins.register(plugin, name)
+        return _shared

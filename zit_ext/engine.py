@@ -108,7 +108,7 @@ class Engine:
         if not self._open:
             raise EngineClosedError("the engine is closed")
         started = time.perf_counter()
-        asked = policy.at_the_door(request)
+        asked = self.at_the_door(request)
         bypass = self._bypass(asked)
         asked = _with_seed(asked)
         try:
@@ -129,7 +129,7 @@ class Engine:
         All or nothing: the first error is raised, and what has not begun is given up.
         """
         for request in requests:
-            policy.at_the_door(request)  # a mistake in the last one must not cost the renders before it
+            self.at_the_door(request)  # a mistake in the last one must not cost the renders before it
         tasks = [asyncio.ensure_future(self.generate(request, watcher)) for request in requests]
         try:
             return list(await asyncio.gather(*tasks))
@@ -138,6 +138,10 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
+
+    def at_the_door(self, request: Request) -> Request:
+        """Return the request as the engine understands it. Raises RequestError."""
+        return policy.at_the_door(policy.with_defaults(request, self.settings))
 
     # Who may use the cache, and under which name
 

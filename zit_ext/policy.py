@@ -39,6 +39,26 @@ class Bypass:
     words: str
 
 
+def with_defaults(request: Request, settings: Settings) -> Request:
+    """Return the request with what it leaves to the settings filled in.
+
+    >>> with_defaults(Request(prompt="a", seed=1), Settings(model="mine")).model.source
+    'mine'
+    """
+    if not isinstance(request.model, ModelRef):
+        return request
+    model = replace(
+        request.model,
+        source=request.model.source or settings.model,
+        dtype=settings.dtype if request.model.dtype == "auto" else request.model.dtype,
+        attention=settings.attention if request.model.attention == "auto" else request.model.attention,
+        offload=settings.offload if request.model.offload == "none" else request.model.offload,
+        vae_tiling=request.model.vae_tiling or settings.vae_tiling,
+    )
+    namespace = settings.namespace if request.namespace == "default" else request.namespace
+    return replace(request, model=model, namespace=namespace)
+
+
 def at_the_door(request: Request) -> Request:
     """Return the request in its one normal form, or raise a RequestError that says what to mend.
 

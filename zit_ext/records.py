@@ -79,7 +79,8 @@ class LoraRef(FileRef):
 class ModelRef(FileRef):
     """Names one set of weights, and how they are put to use."""
 
-    source: str = field(default=TURBO, compare=False)
+    source: str = field(default="", compare=False)
+    """Empty means the model of the settings; so do "auto", "none" and False below."""
     dtype: str = "auto"  # auto | bfloat16 | float16 | float32
     text_encoder: FileRef | None = None
     """Replaces the model's own text encoder (a single file such as `qwen_3_4b`, or a folder)."""

@@ -1,0 +1,86 @@
+"""Where the parts of one pipeline are, and the low-memory modes.
+
+- `none`: parts move when the holder says so, and stay until it says otherwise.
+- `model`: a part is on the device while its stage runs and in RAM otherwise: what diffusers calls
+  model CPU offload. The largest part must fit.
+- `group`: text encoder and transformer stay in RAM, and diffusers' group offloading brings a few
+  layers at a time to the device, and back: slow, and a few hundred megabytes are enough. The VAE is
+  small and moves like `model`.
+
+On the CPU all three are the same place; the pixels are equal in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .pipeline import WeightTier
+from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER
+
+
+class Placement:
+    """Moves the modules of one pipeline between RAM and a device."""
+
+    def __init__(self, modules: Mapping[str, Any], device: str, offload: str) -> None:
+        self._modules = modules
+        self._device = device
+        self._offload = offload
+        self._grouped: frozenset[str] = frozenset()
+        if offload == "group":
+            self._group()
+
+    def move(self, part: str, tier: WeightTier) -> None:
+        """Do what the holder says, as far as the mode leaves it to the holder."""
+        if self._offload == "none":
+            self._put(part, self._device if tier is WeightTier.VRAM else "cpu")
+
+    @contextmanager
+    def on_device(self, *parts: str) -> Iterator[None]:
+        """Have the parts where they compute while a stage runs."""
+        try:
+            for part in parts:
+                self._put(part, self._device)
+            yield
+        finally:
+            if self._offload != "none":
+                for part in parts:
+                    self._put(part, "cpu")
+
+    def clean_up(self) -> None:
+        """Take the hooks of the low-memory modes off the modules."""
+        if not self._grouped:
+            return
+        from diffusers.hooks.hooks import HookRegistry
+
+        for part in self._grouped:
+            for module in self._modules[part].modules():
+                registry = getattr(module, "_diffusers_hook", None)
+                if isinstance(registry, HookRegistry):
+                    registry.remove_hook("group_offloading", recurse=False)
+        self._grouped = frozenset()
+
+    def _put(self, part: str, where: str) -> None:
+        module = self._modules[part]
+        if part in self._grouped or str(_place_of(module)) == where:
+            return
+        module.to(where)
+
+    def _group(self) -> None:
+        import torch
+        from diffusers.hooks import apply_group_offloading
+
+        for part, kind in ((TEXT_ENCODER, "leaf_level"), (TRANSFORMER, "block_level")):
+            apply_group_offloading(
+                self._modules[part],
+                onload_device=torch.device(self._device),
+                offload_device=torch.device("cpu"),
+                offload_type=kind,
+                num_blocks_per_group=1 if kind == "block_level" else None,
+            )
+        self._grouped = frozenset((TEXT_ENCODER, TRANSFORMER))
+
+
+def _place_of(module: Any) -> Any:
+    return next(module.parameters()).device

@@ -7,6 +7,8 @@ it happens on the device's own thread.
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,29 +53,24 @@ class LoraPatches:
         self._loaded = ()
         if not _patched(transformer) and not getattr(transformer, "peft_config", None):
             return
-        from diffusers.utils.peft_utils import recurse_remove_peft_layers
-
-        recurse_remove_peft_layers(transformer)
-        transformer.peft_config = {}
-        del transformer.peft_config
-        transformer._hf_peft_config_loaded = False
+        transformer.unload_lora()
         if left := _patched(transformer):
             raise ModelError(f"a LoRA could not be taken off {left[0]}; load the model again")
 
 
 def _load(pipe: Any, name: str, field: str, lora: LoraRef) -> None:
     path = _path(lora)
-    checkpoint = checkpoints.read(path)
+    checkpoints.read(path)
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            # That there are several adapters is no surprise.
+            warnings.simplefilter("ignore", UserWarning)
             expected = pipe.lora_state_dict(str(path), local_files_only=True, use_safetensors=True)
             pipe.load_lora_weights(str(path), adapter_name=name, local_files_only=True, use_safetensors=True)
     except Exception as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, str(pipe.transformer.device)) from error
-        raise _does_not_fit(
-            field, lora, f"{type(error).__name__}: {error}", len(checkpoint.dtypes)
-        ) from error
+        raise _does_not_fit(field, lora, f"{type(error).__name__}: {error}") from error
     patched = {
         parameter_name: parameter
         for parameter_name, parameter in pipe.transformer.named_parameters()
@@ -82,10 +79,7 @@ def _load(pipe: Any, name: str, field: str, lora: LoraRef) -> None:
     weights = [key for key in expected if not key.endswith(".alpha")]
     if len(patched) != len(weights):
         raise _does_not_fit(
-            field,
-            lora,
-            f"{len(patched)} of its {len(weights)} tensors have a place in the model",
-            len(weights),
+            field, lora, f"{len(patched)} of its {len(weights)} tensors have a place in the model"
         )
     for parameter in patched.values():
         # As with the model's own weights: no file stays mapped.
@@ -98,9 +92,11 @@ def _identity(field: str, lora: LoraRef) -> _Identity:
     try:
         seen = path.stat()
     except OSError as error:
-        raise RequestError(field, lora.source, f"there is no LoRA file {path}") from error
+        raise RequestError(field, lora.source, f"there is no LoRA file {path.name} there") from error
     if path.suffix.lower() != ".safetensors" or not path.is_file():
-        raise RequestError(field, lora.source, "LoRAs are read from .safetensors files only")
+        raise RequestError(
+            field, lora.source, f"{path.name} is no .safetensors file, and LoRAs are read from those only"
+        )
     return (str(path), lora.digest, lora.identity, seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
 
@@ -114,23 +110,15 @@ def _name(place: int) -> str:
 
 def _patched(transformer: Any) -> list[str]:
     """Return the names of the layers that carry a LoRA."""
-    if "peft" not in _imported():
+    if "peft" not in sys.modules:
         return []
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [name for name, module in transformer.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
-def _imported() -> Any:
-    import sys
-
-    return sys.modules
-
-
-def _does_not_fit(field: str, lora: LoraRef, why: str, tensors: int) -> RequestError:
+def _does_not_fit(field: str, lora: LoraRef, why: str) -> RequestError:
     short = re.sub(r"\s+", " ", why)[:300]
     return RequestError(
-        field,
-        lora.source,
-        f"it does not fit this model ({short}; {tensors} tensors in the file); choose a Z-Image LoRA",
+        field, lora.source, f"{_path(lora).name} does not fit this model ({short}); choose a LoRA for Z-Image"
     )

@@ -6,6 +6,7 @@ everything that a real picture depends on. Knows torch only while it builds.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .zimage_devices import quiet
 
 MANIFEST = ".zit_tiny.json"
 """Names every file of a finished build with its SHA-256. Hidden: no part of the model."""
@@ -187,7 +189,8 @@ def _byte_letters() -> list[str]:
 def _save(folder: Path) -> None:
     from diffusers import ZImagePipeline
 
-    ZImagePipeline(**components()).save_pretrained(str(folder), safe_serialization=True)
+    with quiet():
+        ZImagePipeline(**components()).save_pretrained(str(folder), safe_serialization=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "recipe": RECIPE,
@@ -197,7 +200,9 @@ def _save(folder: Path) -> None:
 
 
 def _put_in_place(made: Path, folder: Path, aside: Path) -> None:
-    if folder.exists():
+    if is_whole(folder):
+        return
+    with contextlib.suppress(FileNotFoundError):
         os.replace(folder, aside)
     try:
         os.replace(made, folder)

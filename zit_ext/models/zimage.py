@@ -7,7 +7,8 @@ same arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -185,7 +186,7 @@ class ZImage:
                     found[field] = embedding = Embedding(tensor.to("cpu", copy=True), cuts[field])
                     self._memo.keep((text, limit, flags), embedding)
 
-            with lease(TEXT_ENCODER), clock, self._placement.on_device(TEXT_ENCODER):
+            with self._stage(lease, clock, TEXT_ENCODER):
                 zimage_devices.within_memory(encode, self._device)
         return {field: embedding for field, embedding in found.items() if embedding is not None}
 
@@ -205,7 +206,7 @@ class ZImage:
             on_device = {field: each.tensor.to(self._device) for field, each in embeddings.items()}
             return zimage_rendering.denoise(pipe, task, on_device)
 
-        with lease(*parts), clock, self._placement.on_device(*parts):
+        with self._stage(lease, clock, *parts):
             return zimage_devices.within_memory(denoise, self._device)
 
     def _decode(
@@ -216,7 +217,7 @@ class ZImage:
         def decode() -> Pixels:
             return zimage_rendering.decode(self._processor, self._modules[VAE], latents, request)
 
-        with lease(VAE), clock, self._placement.on_device(VAE):
+        with self._stage(lease, clock, VAE):
             self._set_tiling(self._tiling)
             try:
                 return zimage_devices.within_memory(decode, self._device), ()
@@ -227,6 +228,13 @@ class ZImage:
             zimage_devices.release(self._device)
             self._set_tiling(True)
             return zimage_devices.within_memory(decode, self._device), (TILED,)
+
+    @contextmanager
+    def _stage(self, lease: Lease, clock: _Stopwatch, *parts: str) -> Iterator[None]:
+        """Have the parts where they compute, and count the time. What streams in groups needs no lease."""
+        leased = [part for part in parts if not self._placement.streams(part)]
+        with lease(*leased) if leased else nullcontext(), clock, self._placement.on_device(*parts):
+            yield
 
     def _set_tiling(self, on: bool) -> None:
         vae = self._modules[VAE]

@@ -4,8 +4,8 @@
 - `model`: a part is on the device while its stage runs and in RAM otherwise: what diffusers calls
   model CPU offload. The largest part must fit.
 - `group`: text encoder and transformer stay in RAM, and diffusers' group offloading brings a few
-  layers at a time to the device, and back: slow, and a few hundred megabytes are enough. The VAE is
-  small and moves like `model`.
+  layers at a time to the device, and back: slow, and a few hundred megabytes are enough. They are
+  not leased: they take no room to speak of. The VAE is small and moves like `model`.
 
 On the CPU all three are the same place; the pixels are equal in all of them.
 """
@@ -30,6 +30,10 @@ class Placement:
         self._grouped: frozenset[str] = frozenset()
         if offload == "group":
             self._group()
+
+    def streams(self, part: str) -> bool:
+        """Say whether the part stays in RAM and passes through the device a few layers at a time."""
+        return part in self._grouped
 
     def move(self, part: str, tier: WeightTier) -> None:
         """Do what the holder says, as far as the mode leaves it to the holder."""

@@ -1,0 +1,116 @@
+"""Runs other programs, so that stopping this one stops them too."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+_GRACE_SECONDS = 10.0
+
+
+def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables for a Python of our own: what points another Python elsewhere is left out."""
+    misleading = {"PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "__PYVENV_LAUNCHER__"}
+    clean = {name: value for name, value in environ.items() if name not in misleading}
+    # A configuration file may say `user = true`, which an environment refuses; a variable outranks it.
+    return {**clean, "PIP_USER": "0", "PYTHONNOUSERSITE": "1"}
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path | None = None,
+    on_error_line: Callable[[str], None] | None = None,
+    hold: Sequence[int] = (),
+) -> int:
+    """Run a program to its end and return its exit code, 128 + n if signal n ended it.
+
+    `on_error_line` sees each line of its stderr, which is passed on; stdout goes straight to the terminal.
+    `hold` are file descriptors that the program keeps open. If this program is stopped, the other one
+    gets time to tidy up and is then ended.
+    """
+    sys.stdout.flush()
+    options: dict[str, Any] = {} if sys.platform == "win32" else {"pass_fds": tuple(hold)}
+    child = subprocess.Popen(
+        list(arguments),
+        env=dict(environ),
+        cwd=cwd,
+        stderr=None if on_error_line is None else subprocess.PIPE,
+        **options,
+    )
+    reader: threading.Thread | None = None
+    if on_error_line is not None and child.stderr is not None:
+        reader = threading.Thread(target=_pass_on, args=(child.stderr, on_error_line), daemon=True)
+        reader.start()
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the other program too.
+        _await_end(child)
+        raise
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            _await_end(child)
+        if reader is not None and child.stderr is not None:
+            reader.join(timeout=_GRACE_SECONDS)
+            child.stderr.close()
+    return code if code >= 0 else 128 - code
+
+
+def ask(python: Path | str, code: str, *, seconds: float = 60.0) -> str | None:
+    """Return what a few lines of Python print in that interpreter; None if they fail or take too long."""
+    try:
+        done = subprocess.run(
+            [str(python), "-c", code],
+            env={**clean_environ(), "PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+
+
+def stop_on_sigterm() -> None:
+    """From now on a polite request to end unwinds this program, and so its children, as Ctrl-C does."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def as_typed(arguments: Sequence[str], platform: str = sys.platform) -> str:
+    """Return a command as a person would type it.
+
+    >>> as_typed(["python", "a b"], "linux"), as_typed(["python", "a b"], "win32")
+    ("python 'a b'", 'python "a b"')
+    """
+    return subprocess.list2cmdline(arguments) if platform == "win32" else shlex.join(arguments)
+
+
+def _pass_on(stream: IO[bytes], on_line: Callable[[str], None]) -> None:
+    for raw in stream:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        print(line, file=sys.stderr, flush=True)
+        on_line(line)
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

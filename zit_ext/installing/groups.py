@@ -1,0 +1,111 @@
+"""The groups of tests: what each needs, and which tests belong to it. The table is here and nowhere else.
+
+A test belongs to the groups whose names it bears as marks; one without any belongs to the core.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import graphics
+from .children import ask
+from .places import Project
+
+Missing = Callable[[Project, Mapping[str, str]], str | None]
+
+
+def _nothing(project: Project, environ: Mapping[str, str]) -> str | None:
+    return None
+
+
+def _cuda(project: Project, environ: Mapping[str, str]) -> str | None:
+    if graphics.nvidia_gpu() is None:
+        return "an NVIDIA GPU"
+    if ask(project.python, "import torch; print(torch.cuda.is_available())", seconds=300) != "True":
+        return "a CUDA build of torch (install.py --torch-index URL)"
+    return None
+
+
+def _host(project: Project, environ: Mapping[str, str]) -> str | None:
+    for name in ("ZIT_COMFYUI_PATH", "ZIT_A1111_PATH"):
+        if environ.get(name) and Path(environ[name]).is_dir():
+            return None
+    return "ZIT_COMFYUI_PATH or ZIT_A1111_PATH with the folder of a host"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some tests and what they need. `required`: `--all` fails without them."""
+
+    name: str
+    what: str
+    extras: tuple[str, ...] = ("fast", "test")
+    missing: Missing = _nothing
+    required: bool = True
+
+
+GROUPS = (
+    Group("core", "everything that needs no torch"),
+    Group("pipeline", "the real Z-Image pipeline with a tiny model", ("fast", "test", "zimage")),
+    Group("packaging", "the wheel in empty environments, on each Python that is found"),
+    Group("demo", "`install.py demo` and what it prints", ("fast", "test", "zimage")),
+    Group("gpu", "renders on a GPU", ("fast", "test", "zimage"), _cuda, required=False),
+    Group("host", "the real ComfyUI or A1111", ("fast", "test", "zimage"), _host, required=False),
+)
+NAMES = tuple(group.name for group in GROUPS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which groups run, and what each of the others would need."""
+
+    chosen: tuple[Group, ...]
+    left_out: tuple[tuple[Group, str], ...]
+
+    @property
+    def lacking(self) -> tuple[Group, ...]:
+        """The groups that `--all` insists on and cannot have."""
+        return tuple(group for group, _ in self.left_out if group.required)
+
+
+def extras_for(names: Collection[str]) -> set[str]:
+    """Return the extras to install for groups by name; none means the ones that run wherever Python does.
+
+    >>> sorted(extras_for(["core"]))
+    ['fast', 'test']
+    """
+    wanted = [group for group in GROUPS if (group.name in names if names else group.required)]
+    return {extra for group in wanted for extra in group.extras}
+
+
+def choose(names: Collection[str], project: Project, environ: Mapping[str, str] = os.environ) -> Choice:
+    """Return which of the named groups (all, if none is named) can run here."""
+    chosen: list[Group] = []
+    left_out: list[tuple[Group, str]] = []
+    for group in GROUPS:
+        if names and group.name not in names:
+            continue
+        need = group.missing(project, environ)
+        if need is None:
+            chosen.append(group)
+        else:
+            left_out.append((group, need))
+    return Choice(tuple(chosen), tuple(left_out))
+
+
+def selection(chosen: Collection[str]) -> str:
+    """Return pytest's mark expression for these groups: a test runs if all its groups are chosen.
+
+    >>> selection(["core", "pipeline"])
+    'not packaging and not demo and not gpu and not host'
+    >>> selection(["demo"])
+    '(demo) and not pipeline and not packaging and not gpu and not host'
+    """
+    marked = [name for name in NAMES if name != "core"]
+    terms = [f"not {name}" for name in marked if name not in chosen]
+    if "core" not in chosen:
+        terms.insert(0, f"({' or '.join(name for name in marked if name in chosen)})")
+    return " and ".join(terms)

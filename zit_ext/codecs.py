@@ -13,7 +13,7 @@ import hashlib
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 PNG = "image/png"
@@ -116,11 +116,29 @@ def decode_png(data: bytes) -> Pixels:
     return Pixels(width, height, channels, _unfilter(raw, stride, channels))
 
 
-def _read_chunks(data: bytes) -> tuple[int, int, int, bytes]:
+def check_png(data: bytes) -> None:
+    """Raise CodecError unless this is a whole PNG of any kind: every checksum right, all pixels there."""
     if not data.startswith(_SIGNATURE):
         raise CodecError("not a PNG")
-    head: tuple[int, ...] | None = None
-    packed: list[bytes] = []
+    unpacker = zlib.decompressobj()
+    seen = False
+    for kind, body in _chunks(data):
+        if not seen and kind != b"IHDR":
+            raise CodecError("the PNG does not begin with its header")
+        seen = True
+        if kind == b"IDAT":
+            try:
+                while body:
+                    unpacker.decompress(body, 1 << 20)
+                    body = unpacker.unconsumed_tail
+            except zlib.error as error:
+                raise CodecError(f"the PNG's pixels cannot be unpacked: {error}") from error
+    if not unpacker.eof:
+        raise CodecError("the PNG holds fewer pixels than it says")
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and body of each chunk up to the end. Raises CodecError if one is damaged or missing."""
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -128,15 +146,23 @@ def _read_chunks(data: bytes) -> tuple[int, int, int, bytes]:
         end = at + 12 + length
         if end > len(data) or struct.unpack_from(">I", data, end - 4)[0] != binascii.crc32(kind + body):
             raise CodecError("a chunk of the PNG is cut short or damaged")
-        if kind == b"IHDR" and length == 13:
+        yield kind, body
+        if kind == b"IEND":
+            return
+        at = end
+    raise CodecError("the PNG is cut short")
+
+
+def _read_chunks(data: bytes) -> tuple[int, int, int, bytes]:
+    if not data.startswith(_SIGNATURE):
+        raise CodecError("not a PNG")
+    head: tuple[int, ...] | None = None
+    packed: list[bytes] = []
+    for kind, body in _chunks(data):
+        if kind == b"IHDR" and len(body) == 13:
             head = struct.unpack(">IIBBBBB", body)
         elif kind == b"IDAT":
             packed.append(body)
-        elif kind == b"IEND":
-            break
-        at = end
-    else:
-        raise CodecError("the PNG is cut short")
     if head is None or head[2] != 8 or head[3] not in _CHANNELS or head[4:] != (0, 0, 0):
         raise CodecError("only 8-bit PNGs without palette and interlacing are ours")
     width, height = head[0], head[1]

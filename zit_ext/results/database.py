@@ -1,0 +1,156 @@
+"""Connections to the index: one that writes, many that read, and what SQLite's complaints mean.
+
+SQLite tells us that somebody else is writing; we wait, and nobody sees it. SQLite tells us that the
+file is malformed; we say so by an error of its own, and the store makes a new one. The index lies on
+a local disk: over a network file system its locks are not to be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import StoreError
+
+BUSY_SECONDS = 5.0
+"""How long SQLite itself waits for another process's write."""
+PATIENCE_SECONDS = 60.0
+"""How long we go on asking it to. Writes are behind the callers' backs, so patience costs nothing."""
+
+_SYNCHRONOUS = {"off": "NORMAL", "normal": "NORMAL", "full": "FULL"}
+_MALFORMED_CODES = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+_MALFORMED_WORDS = ("malformed", "not a database", "no such table", "no such column", "unsupported file")
+_BUSY_WORDS = ("locked", "busy")
+
+
+class IndexMalformedError(StoreError):
+    """The index cannot be read. It is set aside, and an empty one takes its place."""
+
+    def __init__(self, inode: int, why: BaseException) -> None:
+        super().__init__(f"the index of the result store is malformed ({why})")
+        self.inode = inode
+
+
+def is_malformed(error: BaseException) -> bool:
+    """Tell whether SQLite says that the file is damaged, and not merely busy, full or out of reach."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)  # Python 3.11
+    if code is not None and code & 0xFF in _MALFORMED_CODES:
+        return True
+    return any(words in str(error) for words in _MALFORMED_WORDS)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether SQLite says that somebody else holds the lock."""
+    return isinstance(error, sqlite3.OperationalError) and any(w in str(error) for w in _BUSY_WORDS)
+
+
+def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) -> sqlite3.Connection:
+    """Open the index. The file is made private before SQLite sees it; its companions follow suit."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.close(descriptor)
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA cache_size = -{cache_kib}")
+        db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
+        db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection, patience: float = PATIENCE_SECONDS) -> Iterator[sqlite3.Connection]:
+    """Hold the one right to write. All of it happens, or nothing."""
+    _insist(db, "BEGIN IMMEDIATE", patience)
+    try:
+        yield db
+        _insist(db, "COMMIT", patience)
+    except BaseException:
+        # SQLite itself rolls back on a full disk, and a second time would be an error.
+        if db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+        raise
+
+
+def _insist(db: sqlite3.Connection, statement: str, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            db.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+
+
+class Pool:
+    """Connections lent to whichever thread asks. Readers never wait behind a write."""
+
+    def __init__(self, path: Path, *, writing: bool = False, busy_seconds: float = 1.0) -> None:
+        self._path = str(path)
+        self._writing = writing
+        self._busy_seconds = busy_seconds
+        self._idle: list[tuple[int, sqlite3.Connection]] = []
+        self._closed = False
+        self._process = os.getpid()
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection to the file that is the index now. Raises OSError if there is none."""
+        if os.getpid() != self._process:
+            raise StoreError("this process was forked off an open store; open a store of its own")
+        inode = os.stat(self._path).st_ino  # noqa: PTH116 - on every hit, and pathlib takes as long again
+        db = self._take(inode)
+        try:
+            yield db
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if is_malformed(error):
+                raise IndexMalformedError(inode, error) from error
+            raise
+        except BaseException:
+            db.close()
+            raise
+        self._idle.append((inode, db))
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop()[1].close()
+
+    def _take(self, inode: int) -> sqlite3.Connection:
+        while self._idle:
+            try:
+                opened, db = self._idle.pop()
+            except IndexError:
+                break
+            if opened == inode:
+                return db
+            db.close()  # another process put a new index in the old one's place
+        return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA temp_store = MEMORY")
+            db.execute("PRAGMA synchronous = NORMAL")
+            if not self._writing:
+                db.execute("PRAGMA query_only = ON")
+        except BaseException:
+            db.close()
+            raise
+        return db

@@ -1,0 +1,131 @@
+"""Everything that works on one open index, put together for the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..settings import Settings
+from .blobs import Blobs
+from .dictionaries import Dictionaries
+from .disk import Disk
+from .healing import Healer
+from .layout import Layout
+from .opening import Opened, open_index
+from .owners import Owner
+from .room import Caps, Room
+from .scribe import Score, Scribe
+from .timekeeping import Reading, Timekeeper
+from .upkeep import Upkeep
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What outlives an index that has to be replaced."""
+
+    settings: Settings
+    layout: Layout
+    disk: Disk
+    owner: Owner
+    caps: Caps
+    time: Timekeeper
+    dictionaries: Dictionaries
+    score: Score
+    gone: Callable[[str], None]
+    count: Callable[[str], None]
+
+
+class Desk:
+    """The workers of one index. All of them belong to the writer's thread."""
+
+    def __init__(self, place: Workplace, opened: Opened) -> None:
+        self.opened = opened
+        self.db = opened.db
+        self.place = place
+        self.blobs = blobs_of(place)
+        self.room = Room(
+            self.db,
+            self.blobs,
+            place.caps,
+            owner=place.owner.token,
+            surely=place.time.surely,
+            gone=place.gone,
+            count=place.count,
+        )
+        self.scribe = Scribe(
+            self.db,
+            self.blobs,
+            self.room,
+            place.dictionaries,
+            score=place.score,
+            default_ttl=place.settings.ttl_seconds,
+            sliding_ttl=place.settings.sliding_ttl,
+            store_prompts=place.settings.store_prompts,
+            count=place.count,
+        )
+        self.healer = Healer(self.db, self.blobs, place.dictionaries, wall=place.time.wall, gone=place.gone)
+        self.upkeep = Upkeep(
+            self.db,
+            place.layout,
+            self.blobs,
+            self.room,
+            self.scribe,
+            place.owner,
+            wall=place.time.wall,
+            gone=place.gone,
+            count=place.count,
+        )
+
+    @classmethod
+    def set_up(cls, place: Workplace, malformed_inode: int | None = None) -> Desk:
+        """Open the index and make it right. Raises StoreVersionError, OSError and sqlite3.Error."""
+        opened = open_index(
+            place.layout,
+            place.disk,
+            durability=place.settings.durability,
+            malformed_inode=malformed_inode,
+        )
+        try:
+            if opened.was_malformed:
+                place.count("index_malformed")
+            place.dictionaries.forget()
+            desk = cls(place, opened)
+            desk._resume_time()
+            desk.upkeep.recover()
+            desk.upkeep.adopt_policy(place.settings.eviction)
+            if opened.is_new or opened.was_malformed:
+                desk.upkeep.sweep()  # whatever lies there, no row knows it
+            return desk
+        except BaseException:
+            opened.db.close()
+            raise
+
+    def save_time(self) -> None:
+        """Write down where the store's time stands."""
+        reading = self.place.time.reading()
+        self.db.execute(
+            "UPDATE totals SET wall = ?, steady = ?, drift = ?, boot = ?",
+            (reading.wall, reading.steady, reading.drift, reading.boot),
+        )
+
+    def close(self) -> None:
+        self.db.close()
+
+    def _resume_time(self) -> None:
+        wall, steady, drift, boot = self.db.execute("SELECT wall, steady, drift, boot FROM totals").fetchone()
+        if wall is not None:
+            self.place.time.resume(Reading(wall, steady, drift, boot))
+
+
+def blobs_of(place: Workplace) -> Blobs:
+    return Blobs(place.layout, place.disk, durability=place.settings.durability, owner=place.owner.token)
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Tell whether a write failed for want of space, and not for anything else."""
+    if isinstance(error, OSError):
+        import errno
+
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, sqlite3.OperationalError) and "full" in str(error)

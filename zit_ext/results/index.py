@@ -1,0 +1,192 @@
+"""The statements that change the index. Each function is one step inside somebody's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..records import Blob, Entry
+from .rows import SELECT_ROWS, Row, read_row
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the whole store holds. Bytes are on disk, or promised to be."""
+
+    entries: int
+    bytes: int
+    aside_bytes: int
+    reserved_bytes: int
+    policy: str
+    floor: float
+    sequence: int
+    generation: int
+
+    @property
+    def all_bytes(self) -> int:
+        return self.bytes + self.aside_bytes + self.reserved_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What one namespace holds and may hold."""
+
+    id: int
+    name: str
+    entries: int
+    bytes: int
+    ttl_seconds: float | None
+    max_bytes: int
+    max_entries: int
+
+
+def totals(db: sqlite3.Connection) -> Totals:
+    row = db.execute(
+        "SELECT entries, bytes, aside_bytes, (SELECT coalesce(sum(size), 0) FROM reservations), "
+        "policy, floor, sequence, generation FROM totals"
+    ).fetchone()
+    return Totals(*row)
+
+
+def find_namespace(db: sqlite3.Connection, name: str) -> Namespace | None:
+    row = db.execute(
+        "SELECT id, name, entries, bytes, ttl_seconds, max_bytes, max_entries FROM namespaces WHERE name = ?",
+        (name,),
+    ).fetchone()
+    return None if row is None else Namespace(*row)
+
+
+def namespace_of(db: sqlite3.Connection, name: str) -> Namespace:
+    """Return the namespace, made if it was not there."""
+    found = find_namespace(db, name)
+    if found is None:
+        db.execute("INSERT INTO namespaces (name) VALUES (?)", (name,))
+        found = find_namespace(db, name)
+        assert found is not None
+    return found
+
+
+# Blobs
+
+
+def blob_id(db: sqlite3.Connection, digest: str) -> int | None:
+    """Return the row of a blob that may be used: there, and not doomed."""
+    row = db.execute(
+        "SELECT id FROM blobs WHERE digest = ? AND NOT doomed", (bytes.fromhex(digest),)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def put_blob(db: sqlite3.Connection, blob: Blob, content_digest: str, kind: str, checksum: bytes) -> int:
+    """Write down a blob whose file is in its place, and return its row."""
+    values = (blob.size, blob.media_type, bytes.fromhex(content_digest), kind, checksum)
+    digest = bytes.fromhex(blob.digest)
+    row = db.execute("SELECT id FROM blobs WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        cursor = db.execute(
+            "INSERT INTO blobs (size, media_type, content_digest, checksum_kind, checksum, digest) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, digest),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+    # Doomed, or written by two at once: the file is whole now, whoever wrote it. Its size is its digest's.
+    db.execute(
+        "UPDATE blobs SET media_type = ?, content_digest = ?, checksum_kind = ?, checksum = ?, doomed = 0 "
+        "WHERE id = ?",
+        (*values[1:], row[0]),
+    )
+    found: int = row[0]
+    return found
+
+
+def reserve(db: sqlite3.Connection, digest: str, size: int, owner: str) -> int:
+    """Promise bytes to a writer, and return the promise's number."""
+    cursor = db.execute(
+        "INSERT INTO reservations (digest, size, owner) VALUES (?, ?, ?)",
+        (bytes.fromhex(digest), size, owner),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def unreserve(db: sqlite3.Connection, reservation: int) -> None:
+    db.execute("DELETE FROM reservations WHERE id = ?", (reservation,))
+
+
+def is_reserved(db: sqlite3.Connection, digest: bytes) -> bool:
+    """Tell whether somebody is writing this blob just now."""
+    return db.execute("SELECT 1 FROM reservations WHERE digest = ?", (digest,)).fetchone() is not None
+
+
+# Entries
+
+
+def put_entry(
+    db: sqlite3.Connection,
+    entry: Entry,
+    *,
+    namespace: int,
+    blob: int,
+    ttl_seconds: float | None,
+    score: float,
+    seal: int,
+) -> int:
+    """Insert the entry, or let it take the place of the one with its key; return its row."""
+    key = bytes.fromhex(entry.key)
+    values = (
+        namespace, blob, entry.blob.size, entry.created_at, entry.used_at, entry.sequence, entry.uses,
+        ttl_seconds, entry.expires_at, entry.cost, entry.pinned, score, seal,
+    )  # fmt: skip
+    row = db.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        cursor = db.execute(
+            "INSERT INTO entries (namespace, blob, size, created_at, used_at, sequence, uses, ttl_seconds, "
+            "expires_at, cost, pinned, score, seal, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, key),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+    db.execute(
+        "UPDATE entries SET namespace = ?, blob = ?, size = ?, created_at = ?, used_at = ?, sequence = ?, "
+        "uses = ?, ttl_seconds = ?, expires_at = ?, cost = ?, pinned = ?, score = ?, seal = ? WHERE id = ?",
+        (*values, row[0]),
+    )
+    found: int = row[0]
+    return found
+
+
+def put_details(
+    db: sqlite3.Connection,
+    id: int,
+    fields: bytes,
+    dictionary: int,
+    *,
+    redacted: bool,
+    model: str,
+    prompt: str | None,
+) -> None:
+    db.execute(
+        "INSERT INTO details (id, fields, dictionary, redacted, model, prompt) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (id) DO UPDATE SET fields = excluded.fields, dictionary = excluded.dictionary, "
+        "redacted = excluded.redacted, model = excluded.model, prompt = excluded.prompt",
+        (id, fields, dictionary, redacted, model, prompt),
+    )
+
+
+def remove_entries(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Remove entries; triggers count them out and doom blobs that nobody needs any more."""
+    db.executemany("DELETE FROM entries WHERE id = ?", [(id,) for id in ids])
+
+
+def next_sequence(db: sqlite3.Connection) -> int:
+    """Return the next number in the order of use."""
+    db.execute("UPDATE totals SET sequence = sequence + 1")
+    number: int = db.execute("SELECT sequence FROM totals").fetchone()[0]
+    return number
+
+
+def rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Row]:
+    """Return the rows that a condition of ours picks. `where` is never made from what a user typed."""
+    return [read_row(each) for each in db.execute(f"{SELECT_ROWS}{where}", values)]

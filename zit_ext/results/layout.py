@@ -1,0 +1,66 @@
+"""Where things lie in the store's folder. Every name is made here, from hex digits: none can escape."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+FAN_OUT = tuple(f"{number:02x}" for number in range(256))
+"""The folders that blobs are spread over."""
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether this is a SHA-256 as we spell it; nothing else becomes part of a path.
+
+    >>> is_digest("0" * 64), is_digest("../" + "0" * 61)
+    (True, False)
+    """
+    return _DIGEST.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one store."""
+
+    root: Path
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.sqlite3"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the index is created, migrated or replaced."""
+        return self.root / "index.lock"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def incoming(self) -> Path:
+        """Blobs that are being written; each name begins with its owner's token."""
+        return self.root / "incoming"
+
+    @property
+    def quarantine(self) -> Path:
+        """What was found damaged, out of reach of any hit."""
+        return self.root / "quarantine"
+
+    @property
+    def owners(self) -> Path:
+        """One locked file for each store that is open: who holds no lock is dead."""
+        return self.root / "owners"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.root, self.blobs, self.incoming, self.quarantine, self.owners)
+
+    def blob(self, digest: str) -> Path:
+        """Return where the blob of this name lies."""
+        if not is_digest(digest):
+            raise ValueError(f"{digest!r} is not a digest")
+        return self.blobs / digest[:2] / digest

@@ -1,0 +1,217 @@
+"""Finds answers: in memory, among what waits to be written, on disk. Writes nothing.
+
+An answer counts when row, fields and blob agree and its time is not over. Whatever does not agree is
+a miss, a counter with a name, and a report to whoever heals.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ..codecs import CodecError
+from ..errors import BlobCorruptError
+from ..records import Encoded, Entry, Fingerprint, ResultTier
+from . import fields
+from .blobs import BlobMissingError, Blobs
+from .database import Pool, is_busy
+from .dictionaries import Dictionaries
+from .healing import Damage, canonical_of
+from .memory import Held, Memory
+from .rows import Row, expiry, find_row, is_fresh
+from .timekeeping import Timekeeper
+from .uses import Uses
+from .waiting import Ready, Waiting
+
+_STALE_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer from the store."""
+
+    content: Encoded
+    entry: Entry
+    tier: ResultTier
+
+
+class Lookup:
+    """The reading side of one open store. Any thread may call."""
+
+    def __init__(
+        self,
+        *,
+        quick: Pool,
+        readers: Pool,
+        blobs: Blobs,
+        memory: Memory,
+        uses: Uses,
+        waiting: Mapping[str, Waiting],
+        dictionaries: Dictionaries,
+        time: Timekeeper,
+        default_ttl: float,
+        sliding_ttl: bool,
+        count: Callable[[str], None],
+        report: Callable[[Damage], None],
+    ) -> None:
+        self._quick = quick
+        self._readers = readers
+        self._blobs = blobs
+        self._memory = memory
+        self._uses = uses
+        self._waiting = waiting
+        self._dictionaries = dictionaries
+        self._time = time
+        self._default_ttl = default_ttl
+        self._sliding = sliding_ttl
+        self._count = count
+        self._report = report
+        self._stale: OrderedDict[str, None] = OrderedDict()
+
+    def peek(self, fingerprint: Fingerprint) -> Found | None:
+        """Return the answer if it is in memory. Reads no file; a miss says nothing about the disk."""
+        waiting = self._waiting.get(fingerprint.key)
+        if waiting is not None:
+            ready = waiting.ready
+            return None if ready is None else self._from_queue(fingerprint, waiting, ready)
+        held = self._memory.get(fingerprint.key)
+        if held is None or held.canonical != fingerprint.canonical:
+            return None
+        try:
+            if not self._still_counts(held):
+                self._memory.drop(fingerprint.key)
+                return None
+        except sqlite3.Error:
+            return None  # `find` will meet the same trouble, and say so
+        now = self._time.now()
+        if not self._is_fresh(held.entry, held.ttl_seconds, now):
+            return None
+        return self._used(Found(held.content, held.entry, ResultTier.MEMORY), now)
+
+    def find(self, fingerprint: Fingerprint) -> Found | None:
+        """Return the answer if the store has it, fresh and whole. Raises OSError and sqlite3.Error."""
+        found = self.peek(fingerprint)
+        if found is not None:
+            return found
+        waiting = self._waiting.get(fingerprint.key)
+        if waiting is not None:
+            try:
+                return self._from_queue(fingerprint, waiting, waiting.get_ready())
+            except CodecError:
+                return None  # the writer will say so
+        return self._from_disk(fingerprint)
+
+    def was_stale(self, fingerprint: Fingerprint) -> bool:
+        """Tell whether the last look for this found an answer whose time was over."""
+        return fingerprint.key in self._stale
+
+    # Memory
+
+    def _still_counts(self, held: Held) -> bool:
+        """Tell whether the entry is still in the index; another process may have removed it."""
+        with self._quick.lend() as db:
+            generation = db.execute("SELECT generation FROM totals").fetchone()[0]
+            if generation == held.generation:
+                return True
+            row = db.execute(
+                "SELECT t.generation, b.digest, e.expires_at, e.pinned FROM totals t, entries e "
+                "JOIN blobs b ON b.id = e.blob WHERE e.key = ?",
+                (bytes.fromhex(held.entry.key),),
+            ).fetchone()
+        if row is None or row[1].hex() != held.entry.blob.digest:
+            return False
+        held.entry = replace(held.entry, expires_at=row[2], pinned=bool(row[3]))
+        held.generation = row[0]
+        return True
+
+    # The queue
+
+    def _from_queue(self, fingerprint: Fingerprint, waiting: Waiting, ready: Ready) -> Found | None:
+        if waiting.fingerprint.canonical != fingerprint.canonical:
+            return None
+        seconds = self._default_ttl if waiting.ttl_seconds is None else waiting.ttl_seconds
+        entry = waiting.entry(ready, seconds or None)
+        now = self._time.now()
+        if not is_fresh(entry.expires_at, now):
+            self._note_stale(entry.key)
+            return None
+        return self._used(Found(ready.content, entry, ResultTier.MEMORY), now)
+
+    # The disk
+
+    def _from_disk(self, fingerprint: Fingerprint) -> Found | None:
+        key = fingerprint.key
+        self._stale.pop(key, None)
+        try:
+            with self._readers.lend() as db:
+                generation = db.execute("SELECT generation FROM totals").fetchone()[0]
+                row = find_row(db, key)
+                if row is None:
+                    return None
+                canonical = canonical_of(db, self._dictionaries, row)
+        except ValueError:
+            self._count("row_damaged")
+            self._report(Damage(key, "row_damaged"))
+            return None
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            self._count("busy")
+            return None
+        asked = fields.redacted(fingerprint.canonical) if row.redacted else fingerprint.canonical
+        if asked != canonical:
+            self._count("fields_differ")
+            return None
+        now = self._time.now()
+        if not self._is_fresh(row.entry, row.ttl_seconds, now):
+            self._note_stale(key)
+            return None
+        data = self._read(row)
+        if data is None:
+            return None
+        content = Encoded(row.entry.blob.media_type, data)
+        held = Held(row.entry, content, fingerprint.canonical, row.ttl_seconds, generation)
+        self._memory.put(key, held)
+        return self._used(Found(content, row.entry, ResultTier.DISK), now)
+
+    def _read(self, row: Row) -> bytes | None:
+        key = row.entry.key
+        try:
+            return self._blobs.read(row.entry.blob, row.checksum_kind, row.checksum)
+        except BlobMissingError:
+            if self._is_gone(row):
+                return None  # evicted between the row and the file: an ordinary miss
+            self._count("blob_missing")
+            self._report(Damage(key, "blob_missing"))
+        except BlobCorruptError:
+            self._count("corrupt")
+            self._report(Damage(key, "corrupt"))
+        return None
+
+    def _is_gone(self, row: Row) -> bool:
+        with self._readers.lend() as db:
+            again = db.execute("SELECT blob FROM entries WHERE id = ?", (row.id,)).fetchone()
+        return again is None or again[0] != row.blob_id
+
+    # Time and use
+
+    def _is_fresh(self, entry: Entry, ttl_seconds: float | None, now: float) -> bool:
+        if is_fresh(entry.expires_at, now):
+            return True
+        use = self._uses.last(entry.key) if self._sliding else None
+        # A use that the index has not heard of yet started a sliding time again.
+        return use is not None and is_fresh(expiry(ttl_seconds, use.now), now)
+
+    def _note_stale(self, key: str) -> None:
+        self._stale[key] = None
+        while len(self._stale) > _STALE_REMEMBERED:
+            try:
+                self._stale.popitem(last=False)
+            except KeyError:
+                break
+
+    def _used(self, found: Found, now: float) -> Found:
+        self._uses.note(found.entry.key, self._time.wall(), now)
+        return found

@@ -1,0 +1,95 @@
+"""Rows of the index as records. A row that does not hang together is damaged, and never an answer."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from ..records import Blob, Entry
+
+_ENTRY = (
+    "e.id, e.key, n.name, e.created_at, e.used_at, e.sequence, e.uses, e.ttl_seconds, e.expires_at, e.cost, "
+    "e.pinned, e.seal, b.id, b.digest, b.size, b.media_type, b.content_digest, b.checksum_kind, b.checksum, "
+    "d.fields, d.dictionary, d.redacted, d.model, d.prompt"
+)
+SELECT_ROWS = (
+    f"SELECT {_ENTRY} FROM entries e JOIN namespaces n ON n.id = e.namespace "
+    "JOIN blobs b ON b.id = e.blob JOIN details d ON d.id = e.id "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Everything that the index says about one entry."""
+
+    id: int
+    entry: Entry
+    ttl_seconds: float | None
+    seal: int
+    blob_id: int
+    checksum_kind: str
+    checksum: bytes
+    fields: bytes
+    """Packed; see `fields.unpack`."""
+    dictionary: int
+    redacted: bool
+
+    def is_whole(self, canonical: bytes) -> bool:
+        """Tell whether key, fields and blob are still those that were written together."""
+        entry = self.entry
+        expected = seal(entry.key, entry.blob, entry.content_digest, self.checksum, canonical)
+        return self.seal == expected
+
+
+def seal(key: str, blob: Blob, content_digest: str, checksum: bytes, canonical: bytes) -> int:
+    """Return a checksum over what a hit relies on, so that a flipped bit of a row shows."""
+    head = f"{key} {blob.digest} {blob.size} {blob.media_type} {content_digest} ".encode()
+    return zlib.crc32(canonical, zlib.crc32(checksum, zlib.crc32(head)))
+
+
+def find_row(db: sqlite3.Connection, key: str) -> Row | None:
+    """Return the row of this key, if there is one."""
+    values = db.execute(SELECT_ROWS + "WHERE e.key = ?", (bytes.fromhex(key),)).fetchone()
+    return None if values is None else read_row(values)
+
+
+def read_row(values: tuple[Any, ...]) -> Row:
+    """Return one row of `SELECT_ROWS`. Raises ValueError if it holds what no row can hold."""
+    (
+        id, key, namespace, created_at, used_at, sequence, uses, ttl, expires_at, cost,
+        pinned, sealed, blob_id, digest, size, media_type, content_digest, kind, checksum,
+        packed, dictionary, redacted, model, prompt,
+    ) = values  # fmt: skip
+    try:
+        entry = Entry(
+            key=key.hex(),
+            blob=Blob(digest.hex(), size, media_type),
+            content_digest=content_digest.hex(),
+            namespace=namespace,
+            created_at=created_at,
+            used_at=used_at,
+            sequence=sequence,
+            uses=uses,
+            expires_at=expires_at,
+            cost=cost,
+            pinned=bool(pinned),
+            model=model,
+            prompt=prompt,
+        )
+    except AttributeError as error:
+        raise ValueError("a row of the index is damaged") from error
+    return Row(
+        id, entry, ttl, sealed, blob_id, kind, checksum, packed, dictionary, bool(redacted)
+    )  # fmt: skip
+
+
+def is_fresh(expires_at: float | None, now: float) -> bool:
+    """Tell whether an entry may still answer."""
+    return expires_at is None or now < expires_at
+
+
+def expiry(ttl_seconds: float | None, now: float) -> float | None:
+    """Return when a time to live that starts now is over; None or 0 is for ever."""
+    return now + ttl_seconds if ttl_seconds else None

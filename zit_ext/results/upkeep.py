@@ -1,0 +1,176 @@
+"""What makes the store right again after a crash, and keeps it right while it is idle.
+
+At open: rows of work that was cut short say what to finish; no folder is searched. In idle moments,
+step by step: what is stale goes, lowered caps are reached, a new policy's scores are computed, and the
+folders are searched for files that no row knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable
+
+from ..errors import PluginError
+from . import index
+from .blobs import Blobs
+from .database import transaction
+from .healing import put_aside
+from .layout import FAN_OUT, Layout, is_digest
+from .owners import Owner
+from .room import Room
+from .rows import SELECT_ROWS, read_row
+from .scribe import Scribe, doom_unknown
+
+_BATCH = 200
+
+
+class Upkeep:
+    """Housekeeping of one index. Runs on the writer's thread."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        layout: Layout,
+        blobs: Blobs,
+        room: Room,
+        scribe: Scribe,
+        owner: Owner,
+        *,
+        wall: Callable[[], float],
+        gone: Callable[[str], None],
+        count: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._layout = layout
+        self._blobs = blobs
+        self._room = room
+        self._scribe = scribe
+        self._owner = owner
+        self._wall = wall
+        self._gone = gone
+        self._count = count
+
+    # After a crash
+
+    def recover(self) -> None:
+        """Finish what stores that died had begun: half-written blobs, half-deleted ones, claims."""
+        self._owner.bury_the_dead()
+        with transaction(self._db):
+            for id, digest, size, owner in self._db.execute(
+                "SELECT id, digest, size, owner FROM reservations"
+            ).fetchall():
+                if not self._owner.is_alive(owner):
+                    index.unreserve(self._db, id)
+                    self._doom_if_file(digest, size)
+                    self._count("recovered")
+            for key, owner in self._db.execute("SELECT key, owner FROM claims").fetchall():
+                if not self._owner.is_alive(owner):
+                    self._db.execute("DELETE FROM claims WHERE key = ?", (key,))
+        self._sweep_incoming()
+        self._count_quarantine()
+        self._room.reap()
+
+    def _doom_if_file(self, digest: bytes, size: int) -> None:
+        if self._layout.blob(digest.hex()).exists():
+            doom_unknown(self._db, digest, size)
+
+    def _sweep_incoming(self) -> None:
+        for path in self._layout.incoming.iterdir():
+            if not self._owner.is_alive(path.name.split("-")[0]):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _count_quarantine(self) -> None:
+        """Count what a process set aside and died before it could say so; forget what somebody deleted."""
+        with transaction(self._db):
+            known = {row[0] for row in self._db.execute("SELECT name FROM aside")}
+            there = set()
+            with os.scandir(self._layout.quarantine) as files:
+                for file in files:
+                    there.add(file.name)
+                    if file.name not in known:
+                        size = file.stat(follow_symlinks=False).st_size
+                        put_aside(self._db, (file.name, size), "found here", self._wall())
+            self._db.executemany("DELETE FROM aside WHERE name = ?", [(name,) for name in known - there])
+
+    # In idle moments
+
+    def adopt_policy(self, policy: str) -> None:
+        """Make this the store's policy; if it was another's, every score has to be computed anew."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE totals SET policy = ?, floor = 0, rescored = 0 WHERE policy <> ?", (policy, policy)
+            )
+
+    def rescore(self) -> bool:
+        """Compute some scores of a new policy; tell whether more are to do."""
+        with transaction(self._db):
+            done = self._db.execute("SELECT rescored FROM totals").fetchone()[0]
+            if done is None:
+                return False
+            totals = index.totals(self._db)
+            found = self._db.execute(
+                SELECT_ROWS + "WHERE e.id > ? ORDER BY e.id LIMIT ?", (done, _BATCH)
+            ).fetchall()
+            for values in found:
+                done = values[0]
+                try:
+                    score = self._scribe.score_of(totals.policy, read_row(values).entry, totals.floor)
+                except (PluginError, ValueError):
+                    self._count("not_rescored")
+                    continue
+                self._db.execute("UPDATE entries SET score = ? WHERE id = ?", (score, done))
+            self._db.execute("UPDATE totals SET rescored = ?", (done if found else None,))
+            return bool(found)
+
+    def remove_stale(self, before: float) -> bool:
+        """Remove some entries whose time was over at that moment; tell whether more are to do."""
+        with transaction(self._db):
+            stale = self._db.execute(
+                "SELECT id, key FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
+                (before, _BATCH),
+            ).fetchall()
+            index.remove_entries(self._db, [id for id, _ in stale])
+        for _, key in stale:
+            self._gone(key.hex())
+            self._count("expired")
+        self._room.reap()
+        return len(stale) == _BATCH
+
+    def sweep_folder(self, folder: str) -> int:
+        """Let go of the files in one fan-out folder that no row knows; return how many."""
+        try:
+            names = [path.name for path in (self._layout.blobs / folder).iterdir()]
+        except FileNotFoundError:
+            return 0
+        low, high = bytes.fromhex(folder) + bytes(31), bytes.fromhex(folder) + b"\xff" * 31
+        known = {
+            row[0].hex()
+            for row in self._db.execute("SELECT digest FROM blobs WHERE digest BETWEEN ? AND ?", (low, high))
+        }
+        strangers = [name for name in names if name not in known]
+        if not strangers:
+            return 0
+        with transaction(self._db):
+            went = sum(self._let_go(folder, name) for name in strangers)
+        self._room.reap()
+        return went
+
+    def _let_go(self, folder: str, name: str) -> bool:
+        path = self._layout.blobs / folder / name
+        try:
+            if is_digest(name) and name[:2] == folder:
+                if not doom_unknown(self._db, bytes.fromhex(name), path.lstat().st_size):
+                    return False  # a writer was quicker than we
+            else:
+                put_aside(self._db, self._blobs.set_file_aside(path), "no blob's name", self._wall())
+        except FileNotFoundError:
+            return False
+        self._count("orphan")
+        return True
+
+    def sweep(self) -> int:
+        """Search all folders for files that no row knows, and let them go; return how many."""
+        return sum(self.sweep_folder(folder) for folder in FAN_OUT)

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from zit_ext import hookimpl, plugins
+from zit_ext import hookimpl, plugin_finding
 from zit_ext.errors import FieldClashError, ModelMissingError, PluginError
 from zit_ext.plugins import Hooks, find_plugins
 from zit_ext.testing import FakePipeline, make_request
@@ -65,7 +65,7 @@ def bad_version():
 def test_a_broken_plugin_is_left_out_by_name_and_nothing_hits_until_it_is_disabled(load, monkeypatch, caplog):
     good = types.ModuleType("good")
     found = [EntryPoint("bad", load), EntryPoint("good", lambda: good)]
-    monkeypatch.setattr(plugins, "entry_points_of", lambda group: found)
+    monkeypatch.setattr(plugin_finding, "entry_points_of", lambda group: found)
     registered = find_plugins()
     assert registered.reports["good"].broken is None
     assert registered.reports["bad"].broken
@@ -78,7 +78,7 @@ def test_a_broken_plugin_is_left_out_by_name_and_nothing_hits_until_it_is_disabl
 
 def test_two_plugins_of_one_name_are_not_both_believed(monkeypatch):
     found = [EntryPoint("twin", lambda: types.ModuleType("twin")) for _ in range(2)]
-    monkeypatch.setattr(plugins, "entry_points_of", lambda group: found)
+    monkeypatch.setattr(plugin_finding, "entry_points_of", lambda group: found)
     assert find_plugins().broken() is not None
 
 

@@ -10,7 +10,7 @@ ZitError
 ├── GenerationStoppedError  somebody asked us to stop
 ├── QueueFullError          .limit .retry_after
 ├── EngineClosedError
-├── PluginError             .plugin
+├── PluginError             .plugin .message
 │   └── FieldClashError     .name .plugins
 └── StoreError              stays inside the engine: costs a hit, never a picture
     ├── BlobCorruptError    .digest
@@ -97,6 +97,7 @@ class PluginError(ZitError):
     def __init__(self, plugin: str, message: str) -> None:
         super().__init__(f"plugin {plugin!r}: {message}")
         self.plugin = plugin
+        self.message = message
 
 
 class FieldClashError(PluginError):

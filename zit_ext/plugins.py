@@ -1,235 +1,119 @@
-"""Finds plugins, and calls hooks in a typed way. The only module that talks to pluggy.
+"""One typed method per hook: how the plugins' answers become one answer. Nobody else sees pluggy.
 
-Each plugin is called by itself, so that whoever fails is named, and the others are still heard.
+Each plugin is called by itself, so that whoever fails is named, and the others are still heard. What a
+failure costs is the engine's choice; the table in `docs/plugins.md` is the promise.
+
+Siblings: `plugin_finding` registers, `plugin_checks` says what is right, `plugin_calls` calls and times,
+`plugin_watch` notices who never returns, `plugin_trouble` remembers.
 """
 
 from __future__ import annotations
 
-import contextvars
-import importlib.util
 import logging
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import entry_points as entry_points_of
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from . import hookspecs
-from .default_plugins import core_fields, dynamic_prompts, eviction
-from .default_plugins import log as log_plugin
 from .errors import PluginError, ZitError
-from .fingerprint import canonical_bytes, merge_fields
+from .fingerprint import merge_fields
+from .plugin_calls import Calls, Limits, hook_running
+from .plugin_checks import check_pipeline, freed_bytes, plain_fields, reason_words, score_number
+from .plugin_finding import PluginReport, Plugins, find_plugins
+from .plugin_trouble import Trouble, Troubles
 from .policy import Bypass
 from .records import Entry, FieldValue, ModelRef, Request, Result
 
 if TYPE_CHECKING:
     from .models.pipeline import Pipeline
 
+__all__ = [
+    "Hooks",
+    "Limits",
+    "PluginReport",
+    "Plugins",
+    "Trouble",
+    "Troubles",
+    "find_plugins",
+    "hook_running",
+]
+
 log = logging.getLogger(__name__)
 
-DEFAULT_PLUGINS: Mapping[str, ModuleType] = {
-    "core": core_fields,
-    "dynamic_prompts": dynamic_prompts,
-    "eviction": eviction,
-    "log": log_plugin,
-}
-
-_inside: contextvars.ContextVar[str | None] = contextvars.ContextVar("zit_ext_hook", default=None)
-
-
-def hook_running() -> str | None:
-    """Return the hook that runs on this thread just now, or None: the engine refuses calls from inside."""
-    return _inside.get()
-
-
-@dataclass(frozen=True, slots=True)
-class PluginReport:
-    """What is known of one plugin, for logs, `zit-ext plugins` and the dashboard."""
-
-    name: str
-    origin: str
-    hooks: tuple[str, ...] = ()
-    fields_version: int = 1
-    broken: str | None = None
-    """Why it was left out; requests bypass the cache until it is mended or disabled on purpose."""
-    disabled: bool = False
-
-
-@dataclass(slots=True)
-class Plugins:
-    """The registered plugins, and what became of those that could not be."""
-
-    manager: pluggy.PluginManager
-    reports: dict[str, PluginReport] = field(default_factory=dict)
-
-    def register(self, plugin: object, name: str, origin: str = "host") -> None:
-        """Add a plugin, or raise PluginError that says what is wrong with it."""
-        if self.manager.get_plugin(name) is plugin:
-            return
-        try:
-            self.manager.register(plugin, name=name)
-            self._check(plugin, name)
-        except Exception as error:
-            if self.manager.get_plugin(name) is plugin:
-                self.manager.unregister(plugin)
-            raise PluginError(name, _reason(error)) from error
-        hooks = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(plugin) or ()))
-        self.reports[name] = PluginReport(name, origin, hooks, _fields_version(plugin, name))
-
-    def leave_out(self, name: str, origin: str, reason: str) -> None:
-        """Remember a plugin that is broken: what it does to pictures is unknown, so nothing may hit."""
-        log.error("plugin %r (%s) was left out: %s", name, origin, reason)
-        self.reports[name] = PluginReport(name, origin, broken=reason)
-
-    def broken(self) -> PluginReport | None:
-        return next((report for report in self.reports.values() if report.broken), None)
-
-    def _check(self, plugin: object, name: str) -> None:
-        self.manager.check_pending()
-        for caller in self.manager.get_hookcallers(plugin) or ():
-            for impl in caller.get_hookimpls():
-                if impl.plugin is plugin and (impl.hookwrapper or impl.wrapper):
-                    raise PluginError(name, f"{caller.name} is a wrapper; return an answer instead")
-        _fields_version(plugin, name)
-
-
-def find_plugins(
-    *,
-    disabled: Iterable[str] = (),
-    folder: Path | None = None,
-    entry_points: bool = True,
-) -> Plugins:
-    """Return the default plugins, the installed ones and those in the folder.
-
-    What cannot be loaded is left out and reported; nothing is raised.
-    """
-    manager = pluggy.PluginManager("zit_ext")
-    manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager)
-    off = set(disabled)
-    for name, module in DEFAULT_PLUGINS.items():
-        if name in off and name != "core":
-            plugins.reports[name] = PluginReport(name, "built in", disabled=True)
-        else:
-            plugins.register(module, name, "built in")
-    for name, origin, load in _candidates(folder, entry_points):
-        if name in off:
-            plugins.reports[name] = PluginReport(name, origin, disabled=True)
-        elif name in plugins.reports:
-            plugins.leave_out(f"{name} ({origin})", origin, f"another plugin is called {name!r} already")
-        else:
-            try:
-                plugins.register(load(), name, origin)
-            except Exception as error:
-                plugins.leave_out(name, origin, _reason(error))
-    return plugins
-
-
-def _candidates(folder: Path | None, entry_points: bool) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    if entry_points:
-        for point in entry_points_of(group="zit_ext"):
-            yield point.name, f"package {point.dist.name if point.dist else point.value}", point.load
-    if folder is not None and folder.is_dir():
-        for path in sorted(folder.glob("*.py")):
-            yield path.stem, f"file {path.name}", lambda path=path: _load_file(path)  # type: ignore[misc]
-
-
-def _load_file(path: Path) -> ModuleType:
-    name = f"zit_ext_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _fields_version(plugin: object, name: str) -> int:
-    version = getattr(plugin, "fields_version", 1)
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise PluginError(name, f"fields_version is {version!r}; give a whole number")
-    return version
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+_IDENTITY_HOOKS = ("zit_fingerprint_fields", "zit_bypass_reason")
+"""Without their answers nobody knows which picture is asked for."""
 
 
 class Hooks:
-    """One typed method per hook, each saying how the plugins' answers become one answer.
-
-    Whatever a plugin raises leaves here as a PluginError that names it; what that costs is the
-    engine's choice.
-    """
+    """The plugins, asked in their order. Whatever one of them raises leaves here as a PluginError."""
 
     def __init__(
         self,
         plugins: Plugins,
         *,
         slow_after: float = 2.0,
+        limits: Limits | None = None,
         report: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.plugins = plugins
-        self._slow_after = slow_after
         self._report = report
+        self._calls = Calls(limits or Limits(seconds=slow_after), plugins.troubles, report)
 
     def fingerprint_fields(self, request: Request) -> dict[str, FieldValue]:
         """Return all fields, those of plugins under `plugin.field`. Raises FieldClashError, PluginError."""
+        hook = "zit_fingerprint_fields"
         contributions = []
-        for name, answer in self._answers("zit_fingerprint_fields", request=request):
-            if answer is None:
+        for name, implementation in self._touching(hook, request):
+            if name == "core":
+                contributions.append((name, self._calls.ask(hook, implementation, {"request": request})))
                 continue
-            if not isinstance(answer, Mapping):
-                raise PluginError(
-                    name, f"zit_fingerprint_fields gave a {type(answer).__name__}, not a mapping"
-                )
-            contributions.append((name, answer if name == "core" else self._namespaced(name, answer)))
+            self._refuse_off(name, hook)
+            version = self.plugins.reports[name].fields_version
+
+            def understood(answer: object, name: str = name, version: int = version) -> dict[str, FieldValue]:
+                return plain_fields(name, version, answer)
+
+            answer = self._calls.ask(hook, implementation, {"request": request}, understood)
+            contributions.append((name, answer or {}))
         return merge_fields(contributions)
 
     def bypass(self, request: Request) -> Bypass | None:
-        """Return the first plugin's reason, if any."""
-        if broken := self.plugins.broken():
+        """Return why this request must not use the cache, if a plugin is broken, too slow, or says so."""
+        if broken := self.plugins.broken(request.media_type):
             words = f"plugin {broken.name!r} is broken ({broken.broken}); mend it or disable it"
             return Bypass("plugin_broken", words)
-        for name, answer in self._answers("zit_bypass_reason", request=request):
-            if answer is None:
-                continue
-            if not isinstance(answer, str):
-                raise PluginError(name, f"zit_bypass_reason gave a {type(answer).__name__}, not text")
-            return Bypass(name, answer)
+        if slow := self._too_slow(request):
+            return slow
+        hook = "zit_bypass_reason"
+        for name, implementation in self._touching(hook, request):
+            words = self._calls.ask(hook, implementation, {"request": request}, reason_words)
+            if words is not None:
+                return Bypass(name, words)
         return None
 
     def eviction_score(self, policy: str, entry: Entry, floor: float) -> float:
         """Return the first plugin's score for the policy. Raises PluginError if none knows it."""
-        for name, answer in self._answers("zit_eviction_score", policy=policy, entry=entry, floor=floor):
-            if answer is None:
+        hook = "zit_eviction_score"
+        arguments = {"policy": policy, "entry": entry, "floor": floor}
+        for name, implementation in self._implementations(hook):
+            if self._calls.why_off(name, hook):
                 continue
-            if isinstance(answer, bool) or not isinstance(answer, (int, float)) or answer != answer:
-                raise PluginError(name, f"zit_eviction_score gave {answer!r}, not a number")
-            return float(answer)
+            score: float | None = self._calls.ask(hook, implementation, arguments, score_number)
+            if score is not None:
+                return score
         raise PluginError("eviction", f"no plugin knows the policy {policy!r}")
 
     def open_pipeline(self, model: ModelRef) -> Pipeline | None:
-        """Return the first pipeline that a plugin opens. A ModelError of a plugin passes as it is."""
+        """Return the first pipeline that a plugin opens. What is wrong with the weights passes as it is."""
+        hook = "zit_open_pipeline"
         failed: PluginError | None = None
-        for name, impl in self._implementations("zit_open_pipeline"):
+        for name, implementation in self._implementations(hook):
             try:
-                pipeline: Pipeline | None = self._call(name, impl, {"model": model}, timed=False)
+                pipeline: Pipeline | None = self._calls.ask(
+                    hook, implementation, {"model": model}, _checked_pipeline
+                )
             except PluginError as error:
-                if isinstance(error.__cause__, ZitError):
+                if isinstance(error.__cause__, ZitError) and not isinstance(error.__cause__, PluginError):
                     raise error.__cause__ from None
-                log.warning("%s; the next plugin is asked", error, exc_info=error.__cause__)
+                self._shrug(name, error, "the next plugin is asked")
                 failed = error
                 continue
             if pipeline is not None:
@@ -240,65 +124,58 @@ class Hooks:
 
     def make_room(self, bytes_needed: int, device: str) -> int:
         """Return how many bytes the plugins freed together; one that fails is logged and counts as 0."""
+        hook = "zit_make_room"
+        arguments = {"bytes_needed": bytes_needed, "device": device}
         freed = 0
-        for name, impl in self._implementations("zit_make_room"):
+        for name, implementation in self._implementations(hook):
             try:
-                answer = self._call(name, impl, {"bytes_needed": bytes_needed, "device": device}, timed=False)
-                freed += int(answer or 0)
-            except (PluginError, TypeError, ValueError) as error:
+                freed += self._calls.ask(hook, implementation, arguments, freed_bytes) or 0
+            except PluginError as error:
                 self._shrug(name, error, "loading all the same")
         return freed
 
     def request_finished(self, request: Request, result: Result, seconds: float) -> None:
         """Tell all plugins; one that fails is logged."""
+        hook = "zit_request_finished"
         told = {"request": request, "result": result, "seconds": seconds}
-        for name, impl in self._implementations("zit_request_finished"):
+        for name, implementation in self._implementations(hook):
+            if self._calls.why_off(name, hook):
+                continue
             try:
-                self._call(name, impl, told)
+                self._calls.ask(hook, implementation, told)
             except PluginError as error:
                 self._shrug(name, error, "the request was answered")
 
-    def _namespaced(self, name: str, answer: Mapping[Any, FieldValue]) -> dict[str, FieldValue]:
-        fields = {(f"{name}.{each}" if "." not in str(each) else str(each)): answer[each] for each in answer}
-        for field_name, value in fields.items():
-            canonical_bytes({field_name: value})
-        if fields:
-            fields[f"{name}.fields_version"] = self.plugins.reports[name].fields_version
-        return fields
+    def _too_slow(self, request: Request) -> Bypass | None:
+        for hook in _IDENTITY_HOOKS:
+            for name, _implementation in self._touching(hook, request):
+                if why := self._calls.why_off(name, hook):
+                    return Bypass(
+                        "plugin_slow", f"plugin {name!r} is too slow ({why}); disable it, or restart"
+                    )
+        return None
 
-    def _answers(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
-        for name, impl in self._implementations(hook):
-            yield name, self._call(name, impl, arguments)
+    def _refuse_off(self, name: str, hook: str) -> None:
+        """Raise if the plugin was found too slow while the request was rendered: its fields are unknown."""
+        if why := self._calls.why_off(name, hook):
+            raise PluginError(name, f"is too slow and is not asked any more ({why})")
 
-    def _implementations(self, hook: str) -> Sequence[tuple[str, Any]]:
+    def _touching(self, hook: str, request: Request) -> Iterator[tuple[str, Any]]:
+        for name, implementation in self._implementations(hook):
+            if self.plugins.reports[name].touches_type(request.media_type):
+                yield name, implementation
+
+    def _implementations(self, hook: str) -> list[tuple[str, Any]]:
         caller = getattr(self.plugins.manager.hook, hook)
         # pluggy keeps the implementations in the reverse of the order in which it calls them.
-        return [(impl.plugin_name, impl) for impl in reversed(caller.get_hookimpls())]
-
-    def _call(self, name: str, impl: Any, arguments: Mapping[str, object], *, timed: bool = True) -> Any:
-        started = time.perf_counter()
-        with _inside_hook(f"{name}.{impl.function.__name__}"):
-            try:
-                return impl.function(*[arguments[each] for each in impl.argnames])
-            except PluginError:
-                raise
-            except Exception as error:
-                raise PluginError(name, f"{impl.function.__name__} failed: {_reason(error)}") from error
-            finally:
-                seconds = time.perf_counter() - started
-                if timed and self._slow_after and seconds > self._slow_after:
-                    log.warning("plugin %r took %.1f s in %s", name, seconds, impl.function.__name__)
-                    self._report("plugin_slow")
+        return [(each.plugin_name, each) for each in reversed(caller.get_hookimpls())]
 
     def _shrug(self, name: str, error: Exception, consequence: str) -> None:
         log.warning("%s; %s", error, consequence, exc_info=error)
         self._report("plugin_failed")
 
 
-@contextmanager
-def _inside_hook(name: str) -> Iterator[None]:
-    token = _inside.set(name)
-    try:
-        yield
-    finally:
-        _inside.reset(token)
+def _checked_pipeline(answer: Any) -> Pipeline:
+    check_pipeline(answer)
+    pipeline: Pipeline = answer
+    return pipeline

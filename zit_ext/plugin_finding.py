@@ -1,0 +1,224 @@
+"""Finds plugins and registers them, or says by name what is wrong with them. Calls no hook.
+
+Where they come from, in the order in which hooks ask them (`docs/plugins.md`, "Who is asked first"):
+
+1. hosts, which register their own hooks when they start; the last one first
+2. single files in the folder of the setting `plugin_dir`, by name; off unless it is set
+3. installed packages with an entry point in the group `zit_ext`, by name
+4. the built-in ones
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points as entry_points_of
+from pathlib import Path
+from types import ModuleType
+
+import pluggy
+
+from . import hookspecs
+from .default_plugins import core_fields, dynamic_prompts, eviction
+from .default_plugins import log as log_plugin
+from .errors import PluginError
+from .plugin_checks import Declared, WrongError, check_hooks, check_name, declared_by, passes
+from .plugin_trouble import Troubles
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PLUGINS: Mapping[str, ModuleType] = {
+    "core": core_fields,
+    "dynamic_prompts": dynamic_prompts,
+    "eviction": eviction,
+    "log": log_plugin,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReport:
+    """What is known of one plugin, for logs, `zit-ext plugins` and the dashboard."""
+
+    name: str
+    origin: str
+    """built in, host, package NAME VERSION, or file NAME."""
+    hooks: tuple[str, ...] = ()
+    fields_version: int = 1
+    touches: tuple[str, ...] = ()
+    """Media types that it has to do with; none means all."""
+    broken: str | None = None
+    """Why it was left out; requests that it touches bypass the cache until it is mended or disabled."""
+    disabled: bool = False
+
+    def touches_type(self, media_type: str) -> bool:
+        """Tell whether the plugin has to do with requests for this.
+
+        >>> PluginReport("speech", "host", touches=("audio/*",)).touches_type("image/png")
+        False
+        """
+        return Declared(touches=self.touches).touches_type(media_type)
+
+
+@dataclass(slots=True)
+class Plugins:
+    """The registered plugins, and what became of those that could not be."""
+
+    manager: pluggy.PluginManager
+    reports: dict[str, PluginReport] = field(default_factory=dict)
+    troubles: Troubles = field(default_factory=Troubles)
+
+    def register(self, plugin: object, name: str, origin: str = "host") -> None:
+        """Add a plugin, or raise PluginError that says what is wrong with it."""
+        if self.manager.get_plugin(name) is plugin:
+            return
+        try:
+            check_name(name)
+            declared = declared_by(plugin)
+            hooks = check_hooks(plugin)
+            # Known before the first thread can ask it.
+            report = PluginReport(name, origin, hooks, declared.fields_version, declared.touches)
+            before = self.reports.get(name)
+            self.reports[name] = report
+            try:
+                self.manager.register(plugin, name=name)
+                self.manager.check_pending()
+            except BaseException:
+                self.reports.pop(name)
+                if before is not None:
+                    self.reports[name] = before
+                raise
+        except Exception as error:
+            if self.manager.get_plugin(name) is plugin:
+                self.manager.unregister(plugin)
+            raise PluginError(name, words_of(error)) from error
+
+    def leave_out(self, name: str, origin: str, reason: str, touches: tuple[str, ...] = ()) -> None:
+        """Remember a plugin that is broken: what it does to pictures is unknown, so nothing may hit.
+
+        `touches` is what it declares; a plugin that cannot even be imported touches everything.
+        """
+        log.error("plugin %r (%s) was left out: %s", name, origin, reason)
+        self.reports[name] = PluginReport(name, origin, touches=touches, broken=reason)
+        self.troubles.add(name, "", "left_out", reason)
+
+    def broken(self, media_type: str | None = None) -> PluginReport | None:
+        """Return a plugin that was left out and touches this media type (None: any), if there is one."""
+        for report in self.reports.values():
+            if report.broken and (media_type is None or report.touches_type(media_type)):
+                return report
+        return None
+
+
+def find_plugins(
+    *,
+    disabled: Iterable[str] = (),
+    folder: Path | None = None,
+    entry_points: bool = True,
+    troubles: Troubles | None = None,
+) -> Plugins:
+    """Return the default plugins, the installed ones and those in the folder.
+
+    What cannot be loaded is left out and reported; nothing is raised. What is disabled is not even
+    imported.
+    """
+    manager = pluggy.PluginManager("zit_ext")
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager, troubles=troubles or Troubles())
+    off = set(disabled)
+    for name, module in DEFAULT_PLUGINS.items():
+        if name in off and name != "core":
+            plugins.reports[name] = PluginReport(name, "built in", disabled=True)
+        else:
+            plugins.register(module, name, "built in")
+    if entry_points:
+        _add_all(plugins, _packages(), off)
+    if folder is not None:
+        _add_all(plugins, _files(folder), off)
+    return plugins
+
+
+_Candidate = tuple[str, str, Callable[[], object]]
+
+
+def _add_all(plugins: Plugins, candidates: Iterable[_Candidate], off: set[str]) -> None:
+    for name, origin, load in candidates:
+        if name in off:
+            plugins.reports[name] = PluginReport(name, origin, disabled=True)
+        elif name in plugins.reports:
+            plugins.leave_out(f"{name} ({origin})", origin, f"another plugin is called {name!r} already")
+        else:
+            _add(plugins, name, origin, load)
+
+
+def _add(plugins: Plugins, name: str, origin: str, load: Callable[[], object]) -> None:
+    touches: tuple[str, ...] = ()
+    try:
+        plugin = load()
+        touches = declared_by(plugin).touches
+        plugins.register(plugin, name, origin)
+    except PluginError as error:
+        plugins.leave_out(name, origin, error.message, touches)
+    except BaseException as error:  # a plugin may call sys.exit() while it is imported
+        if passes(error):
+            raise
+        plugins.leave_out(name, origin, words_of(error))
+
+
+def _packages() -> Iterator[_Candidate]:
+    # pluggy asks the last registered first: from Z to A, then, so that A is asked before Z.
+    for point in sorted(entry_points_of(group="zit_ext"), key=lambda each: each.name, reverse=True):
+        origin = f"package {point.dist.name} {point.dist.version}" if point.dist else f"package {point.value}"
+        yield point.name, origin, point.load
+
+
+def _files(folder: Path) -> Iterator[_Candidate]:
+    try:
+        paths = sorted(folder.glob("[!_.]*.py"), reverse=True)
+    except OSError as error:
+        log.warning("the folder of plugins cannot be read: %s", error)
+        return
+    log.info(
+        "single-file plugins in %s: %s", folder, ", ".join(path.stem for path in reversed(paths)) or "none"
+    )
+    for path in paths:
+        yield path.stem, f"file {path.name}", lambda path=path: _load_file(path)  # type: ignore[misc]
+
+
+def _load_file(path: Path) -> ModuleType:
+    _refuse_open_door(path)
+    name = f"zit_ext_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _refuse_open_door(path: Path) -> None:
+    """Raise PermissionError for a file that any user of this machine may write: it would run as us."""
+    if os.name != "posix":
+        return
+    for each in (path, path.parent):
+        mode = each.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise PermissionError(f"everybody may write to {each}; take that away (chmod o-w)")
+
+
+def words_of(error: BaseException) -> str:
+    """Return an exception in words: its type, and what it says."""
+    if isinstance(error, PluginError):
+        return error.message
+    if isinstance(error, WrongError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

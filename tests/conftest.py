@@ -9,6 +9,7 @@ import pytest
 from zit_ext.models.environment import EnvironmentBook
 from zit_ext.results.store import ResultStore
 
+from zit_ext.default_plugins.counting import Counting
 from zit_ext.engine import Engine
 from zit_ext.metrics import Metrics
 from zit_ext.plugins import Hooks, Plugins, find_plugins
@@ -51,6 +52,7 @@ def in_engine(settings, clock, pipeline, plugins, files) -> Callable[..., Awaita
     async def tell(story: Callable[[Engine], Awaitable[Any]], **changes: Any) -> Any:
         changed = replace(settings, **changes)
         metrics = Metrics()
+        plugins.register(Counting(metrics.answered), "metrics")
         hooks = Hooks(plugins, report=metrics.event)
         engine = Engine(
             changed,

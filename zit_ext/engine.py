@@ -112,12 +112,11 @@ class Engine:
         bypass = self._bypass(asked)
         asked = _with_seed(asked)
         try:
-            result, bypass = await self._answer(asked, bypass, watcher)
+            result = await self._answer(asked, bypass, watcher)
         except ZitError as error:
             self.metrics.event(f"answered_{type(error).__name__}")
             raise
         result = replace(result, seconds=time.perf_counter() - started, request=asked)
-        self.metrics.answered(result, bypass.name if bypass else None)
         self._hooks.request_finished(asked, result, result.seconds)
         return result
 
@@ -162,17 +161,15 @@ class Engine:
 
     # Answering
 
-    async def _answer(
-        self, request: Request, bypass: Bypass | None, watcher: Watcher | None
-    ) -> tuple[Result, Bypass | None]:
+    async def _answer(self, request: Request, bypass: Bypass | None, watcher: Watcher | None) -> Result:
         if bypass is not None:
-            return await self._without_cache(request, bypass, watcher), bypass
+            return await self._without_cache(request, bypass, watcher)
         try:
             question = await self._question(request)
         except PluginError as error:
             self._shrug(error, "answering without the cache")
             bypass = Bypass("plugin_failed", str(error))
-            return await self._without_cache(request, bypass, watcher), bypass
+            return await self._without_cache(request, bypass, watcher)
         audience = self._audiences.setdefault(question.flight, Audience())
         with audience.seat(watcher):
             try:
@@ -184,10 +181,10 @@ class Engine:
                     audience.stop()
                     del self._audiences[question.flight]
         if not shared:
-            return result, None
+            return result
         status = replace(result.status, collapsed=True)
         saved = result.saved_seconds or (result.seconds if status.outcome is Outcome.MISS else 0.0)
-        return replace(result, status=status, saved_seconds=saved), None
+        return replace(result, status=status, saved_seconds=saved)
 
     async def _find_or_render(self, question: Question, audience: Audience) -> Result:
         mode, known = question.request.cache, question.known
@@ -251,7 +248,7 @@ class Engine:
             except asyncio.CancelledError:
                 audience.stop()
                 raise
-        status = Status(outcome=Outcome.BYPASS, detail=bypass.words)
+        status = Status(outcome=Outcome.BYPASS, detail=bypass.words, reason=bypass.name)
         return await self._in(self._lookups, _rendered_result, resolved, rendered, status)
 
     def _ttl(self, request: Request) -> float | None:

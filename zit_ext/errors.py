@@ -11,6 +11,7 @@ ZitError
 ├── QueueFullError          .limit .retry_after
 ├── EngineClosedError
 ├── PluginError             .plugin .message
+│   ├── HookHangsError      .hook                     until a restart without the plugin
 │   └── FieldClashError     .name .plugins
 └── StoreError              stays inside the engine: costs a hit, never a picture
     ├── BlobCorruptError    .digest
@@ -98,6 +99,18 @@ class PluginError(ZitError):
         super().__init__(f"plugin {plugin!r}: {message}")
         self.plugin = plugin
         self.message = message
+
+
+class HookHangsError(PluginError):
+    """A hook does not return and holds the engine's thread: nothing is answered before a restart."""
+
+    def __init__(self, plugin: str, hook: str) -> None:
+        super().__init__(
+            plugin,
+            f"{hook} does not return (the log shows where it is); "
+            f"restart with ZIT_DISABLED_PLUGINS={plugin}, and mend it",
+        )
+        self.hook = hook
 
 
 class FieldClashError(PluginError):

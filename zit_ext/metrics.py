@@ -49,7 +49,7 @@ class Metrics:
     _saved_seconds: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answered(self, result: Result, bypass_name: str | None = None) -> None:
+    def answered(self, result: Result) -> None:
         """Count one answered request."""
         status = result.status
         with self._lock:
@@ -60,8 +60,8 @@ class Metrics:
             self._saved_seconds += result.saved_seconds
             if status.outcome is Outcome.HIT:
                 self._tiers[status.tier.value] += 1
-            if bypass_name is not None:
-                self._bypass_reasons[bypass_name] += 1
+            if status.reason is not None:
+                self._bypass_reasons[status.reason] += 1
 
     def event(self, name: str) -> None:
         """Count something that has a name."""

@@ -42,11 +42,16 @@ class Limits:
     """For a hook that requests wait for; 0 means as long as it likes."""
     slow_calls: int = 3
     """So many slow calls, and the plugin is not asked in that hook again; 0 means it always is."""
+    hang_seconds: float = 60.0
+    """Who has not returned by then is reported with the stack; 0 means never."""
     patient_seconds: float = 900.0
-    """For opening a pipeline and making room."""
+    """Both limits, for opening a pipeline and making room."""
 
-    def of(self, hook: str) -> float:
+    def slow(self, hook: str) -> float:
         return self.patient_seconds if hook in PATIENT_HOOKS else self.seconds
+
+    def hung(self, hook: str) -> float:
+        return self.patient_seconds if hook in PATIENT_HOOKS else self.hang_seconds
 
 
 class Calls:
@@ -76,7 +81,7 @@ class Calls:
         WrongError).
         """
         plugin = implementation.plugin_name
-        call = Call(plugin, hook, self.limits.of(hook), self._hangs)
+        call = Call(plugin, hook, self.limits.hung(hook), self._hangs)
         WATCH.begin(call)
         try:
             with _inside_hook(f"{plugin}.{hook}"):
@@ -97,9 +102,10 @@ class Calls:
         return PluginError(plugin, words)
 
     def _time(self, call: Call, seconds: float) -> None:
-        if not call.limit or seconds <= call.limit:
-            return
         plugin, hook = call.plugin, call.hook
+        limit = self.limits.slow(hook)
+        if not limit or seconds <= limit:
+            return
         log.warning("plugin %r took %.1f s in %s", plugin, seconds, hook)
         self._troubles.add(plugin, hook, "slow", f"{hook} took {seconds:.1f} s")
         self._report("plugin_slow")
@@ -107,7 +113,7 @@ class Calls:
         most = self.limits.slow_calls
         if most and hook not in PATIENT_HOOKS and self._slow[plugin, hook] == most:
             times = "once" if most == 1 else f"{most} times"
-            words = f"{hook} took longer than {call.limit:g} s {times}"
+            words = f"{hook} took longer than {limit:g} s {times}"
             log.error("plugin %r is not asked again before a restart: %s", plugin, words)
             self._troubles.add(plugin, hook, "bypassed", words)
             self._report("plugin_bypassed")
@@ -115,7 +121,7 @@ class Calls:
 
     def _hangs(self, call: Call, stack: str) -> None:
         words = f"{call.hook} did not return within {call.limit:g} s"
-        log.error("plugin %r: %s; it is here:\n%s", call.plugin, words, stack)
+        log.error("plugin %r: %s; thread %d is here:\n%s", call.plugin, words, call.thread, stack)
         self._troubles.add(call.plugin, call.hook, "hung", f"{words}; it is here:\n{stack}")
         self._report("plugin_hung")
 

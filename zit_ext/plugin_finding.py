@@ -39,6 +39,9 @@ DEFAULT_PLUGINS: Mapping[str, ModuleType] = {
     "log": log_plugin,
 }
 
+BUILT_IN = frozenset({*DEFAULT_PLUGINS, "metrics", "zimage"})
+"""Names that are taken: these and what the runtime registers when it starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
@@ -71,10 +74,17 @@ class Plugins:
     manager: pluggy.PluginManager
     reports: dict[str, PluginReport] = field(default_factory=dict)
     troubles: Troubles = field(default_factory=Troubles)
+    disabled: frozenset[str] = frozenset()
 
     def register(self, plugin: object, name: str, origin: str = "host") -> None:
-        """Add a plugin, or raise PluginError that says what is wrong with it."""
+        """Add a plugin, or raise PluginError that says what is wrong with it.
+
+        One that is disabled is left out silently, even if a host brings it.
+        """
         if self.manager.get_plugin(name) is plugin:
+            return
+        if name in self.disabled and name != "core":
+            self.reports[name] = PluginReport(name, origin, disabled=True)
             return
         try:
             check_name(name)
@@ -128,26 +138,24 @@ def find_plugins(
     """
     manager = pluggy.PluginManager("zit_ext")
     manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager, troubles=troubles or Troubles())
-    off = set(disabled)
+    plugins = Plugins(manager, troubles=troubles or Troubles(), disabled=frozenset(disabled))
     for name, module in DEFAULT_PLUGINS.items():
-        if name in off and name != "core":
-            plugins.reports[name] = PluginReport(name, "built in", disabled=True)
-        else:
-            plugins.register(module, name, "built in")
+        plugins.register(module, name, "built in")
     if entry_points:
-        _add_all(plugins, _packages(), off)
+        _add_all(plugins, _packages())
     if folder is not None:
-        _add_all(plugins, _files(folder), off)
+        _add_all(plugins, _files(folder))
     return plugins
 
 
 _Candidate = tuple[str, str, Callable[[], object]]
 
 
-def _add_all(plugins: Plugins, candidates: Iterable[_Candidate], off: set[str]) -> None:
+def _add_all(plugins: Plugins, candidates: Iterable[_Candidate]) -> None:
     for name, origin, load in candidates:
-        if name in off:
+        if name in BUILT_IN:
+            plugins.leave_out(f"{name} ({origin})", origin, f"a built-in plugin is called {name!r}")
+        elif name in plugins.disabled:
             plugins.reports[name] = PluginReport(name, origin, disabled=True)
         elif name in plugins.reports:
             plugins.leave_out(f"{name} ({origin})", origin, f"another plugin is called {name!r} already")

@@ -38,7 +38,12 @@ class Watch:
     """Watches the calls that are running."""
 
     def __init__(self) -> None:
-        self._born()
+        self._running: dict[int, Call] = {}
+        self._wanted = threading.Event()
+        self._hurry = threading.Event()
+        self._interval = _USUAL
+        self._thread: threading.Thread | None = None
+        self._birth = threading.Lock()
 
     def begin(self, call: Call) -> None:
         """Watch this call from now on."""
@@ -56,18 +61,21 @@ class Watch:
         """The call came back."""
         self._running.pop(id(call), None)
 
+    def hanging(self, thread: int | None) -> Call | None:
+        """Return the call that hangs in this thread, if there is one."""
+        for call in self.running():
+            if call.reported and call.thread == thread:
+                return call
+        return None
+
     def running(self) -> list[Call]:
         """Return the calls that have not come back yet."""
         return list(self._running.values())
 
-    def _born(self) -> None:
-        """Be as new; also in a forked child, whose watching thread stayed behind in the parent."""
-        self._running: dict[int, Call] = {}
-        self._wanted = threading.Event()
-        self._hurry = threading.Event()
-        self._interval = _USUAL
-        self._thread: threading.Thread | None = None
-        self._birth = threading.Lock()
+    def forked(self) -> None:
+        """Be as new in a forked child: the watching thread and its calls stayed behind in the parent."""
+        self._running, self._thread, self._birth = {}, None, threading.Lock()
+        self._wanted, self._hurry = threading.Event(), threading.Event()
 
     def _start(self) -> None:
         with self._birth:
@@ -105,4 +113,4 @@ WATCH = Watch()
 """The process's one. It has no thread before the first hook is called."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=WATCH._born)
+    os.register_at_fork(after_in_child=WATCH.forked)

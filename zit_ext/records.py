@@ -230,6 +230,8 @@ class Status:
     key: str | None = None
     detail: str | None = None
     """Why it was bypassed, or why it was not kept."""
+    reason: str | None = None
+    """The name of the reason for a bypass, to count by: seed, debug, plugin_failed, or a plugin's name."""
     stored: bool = False
     """The result was accepted by the store, which writes it behind the caller's back."""
     collapsed: bool = False

@@ -8,41 +8,34 @@ future. This is also where the rooms are wired together.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
 from typing import TypeVar
 
+from .default_plugins.counting import Counting
+from .default_plugins.zimage import ZImage
 from .engine import Engine, Renderer
-from .errors import EngineClosedError, PluginError
-from .hookspecs import hookimpl
+from .errors import EngineClosedError, HookHangsError, PluginError
 from .metrics import Metrics
 from .models.environment import EnvironmentBook
 from .models.pipeline import Pipeline, Watcher
 from .models.resolver import Resolver
-from .plugins import Hooks, Plugins, find_plugins, hook_running
+from .plugin_watch import WATCH
+from .plugins import Hooks, Limits, Plugins, Troubles, find_plugins, hook_running
+from .questions import Files
 from .records import FieldValue, ModelRef, Request, Result
 from .renderers.local import LocalRenderer
 from .results.store import ResultStore
 from .settings import Settings
 
 T = TypeVar("T")
-
-
-class ZImagePlugin:
-    """Opens Z-Image models; written as a plugin, so that others can be asked before it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    @hookimpl(trylast=True)
-    def zit_open_pipeline(self, model: ModelRef) -> Pipeline:
-        from .models import zimage  # brings torch: only when weights are really wanted
-
-        return zimage.open_pipeline(model, self._settings)
+log = logging.getLogger(__name__)
 
 
 def _live_flags() -> Mapping[str, FieldValue] | None:
@@ -63,19 +56,21 @@ class Runtime:
         *,
         plugins: Plugins | None = None,
         renderer: Renderer | None = None,
+        files: Files | None = None,
         label: str = "python",
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         if plugins is None:
-            plugins = plugins_for(settings)
-        self.hooks = Hooks(plugins, slow_after=settings.hook_seconds, report=self.metrics.event)
-        plugins.register(ZImagePlugin(settings), "zimage", "built in")
+            plugins = plugins_for(settings, label)
+        self.hooks = Hooks(plugins, limits=limits_of(settings), report=self.metrics.event)
+        plugins.register(Counting(self.metrics.answered), "metrics", "built in")
+        plugins.register(ZImage(self._open_zimage), "zimage", "built in")
         self.store = ResultStore(settings, score=self.hooks.eviction_score, count=self.metrics.event)
         self.renderer = renderer or LocalRenderer(
             settings, open_pipeline=self._open_pipeline, make_room=self.hooks.make_room
         )
-        self.files = Resolver(settings)
+        self.files: Files = files or Resolver(settings)
         self.environments = EnvironmentBook(
             settings.cache_dir / "environments", label=label, live_flags=_live_flags
         )
@@ -106,13 +101,13 @@ class Runtime:
 
     async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
         """Ask from a coroutine, on whichever loop it runs."""
-        return await asyncio.wrap_future(self.submit(request, watcher))
+        return await self._awaited(self.submit(request, watcher))
 
     async def generate_many(
         self, requests: Sequence[Request], watcher: Watcher | None = None
     ) -> list[Result]:
         """Ask for a batch from a coroutine, on whichever loop it runs."""
-        return await asyncio.wrap_future(self.submit_many(requests, watcher))
+        return await self._awaited(self.submit_many(requests, watcher))
 
     def generate_blocking(
         self,
@@ -124,7 +119,7 @@ class Runtime:
 
         Raises CancelledError (of concurrent.futures) if `interrupted` became true.
         """
-        return _wait(self.submit(request, watcher), interrupted)
+        return self._wait(self.submit(request, watcher), interrupted)
 
     def generate_many_blocking(
         self,
@@ -133,14 +128,20 @@ class Runtime:
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[Result]:
         """Ask for a batch from a thread."""
-        return _wait(self.submit_many(requests, watcher), interrupted)
+        return self._wait(self.submit_many(requests, watcher), interrupted)
 
     def close(self, patience: float = 30.0) -> None:
         """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
         if self._closed:
             return
         self._closed = True
-        asyncio.run_coroutine_threadsafe(self.engine.close(patience), self._loop).result()
+        closing = asyncio.run_coroutine_threadsafe(self.engine.close(patience), self._loop)
+        try:
+            self._wait(closing, lambda: False)
+        except HookHangsError as error:
+            # The thread is a daemon: what hangs in it cannot keep the program from ending.
+            log.error("the engine was left as it is: %s", error)
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -157,52 +158,96 @@ class Runtime:
             raise PluginError("zimage", f"no plugin opens {model.source!r}")
         return pipeline
 
+    def _open_zimage(self, model: ModelRef) -> Pipeline:
+        from .models import zimage  # brings torch: only when weights are really wanted
+
+        return zimage.open_pipeline(model, self.settings)
+
     def _start(self, work: Callable[[], object]) -> Future[T]:
         if (hook := hook_running()) is not None:
             raise PluginError(hook.split(".")[0], f"{hook} asked the engine from inside a hook; answer first")
         if self._closed:
             raise EngineClosedError("the engine is closed")
+        self._refuse_hanging()
         return asyncio.run_coroutine_threadsafe(work(), self._loop)  # type: ignore[arg-type]
+
+    def _wait(self, future: Future[T], interrupted: Callable[[], bool]) -> T:
+        """Wait in this thread. Raises CancelledError once interrupted, HookHangsError."""
+        try:
+            while True:
+                try:
+                    return future.result(timeout=0.1)
+                except FutureTimeoutError:
+                    if future.done():
+                        raise
+                if interrupted():
+                    future.cancel()
+                self._refuse_hanging()
+        except BaseException:
+            future.cancel()  # Ctrl-C, or a hook that hangs: nobody waits any longer
+            raise
+
+    async def _awaited(self, future: Future[T]) -> T:
+        """Wait on this loop. Raises HookHangsError."""
+        waiting = asyncio.wrap_future(future)
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=5.0)
+                if not waiting.done():
+                    self._refuse_hanging()
+            return waiting.result()
+        except BaseException:
+            waiting.cancel()
+            raise
+
+    def _refuse_hanging(self) -> None:
+        """Raise HookHangsError if a hook holds the engine's thread and does not let it go."""
+        if (call := WATCH.hanging(self._thread.ident)) is not None:
+            raise HookHangsError(call.plugin, call.hook)
 
     def _run(self, work: Callable[[], object]) -> None:
         self._start(work).result()
 
 
-def plugins_for(settings: Settings) -> Plugins:
-    """Return the plugins that these settings allow."""
+def plugins_for(settings: Settings, label: str = "python") -> Plugins:
+    """Return the plugins that these settings allow. What goes wrong with them is written down for others."""
     disabled = set(settings.disabled_plugins)
     if not settings.bypass_dynamic_prompts:
         disabled.add("dynamic_prompts")
-    return find_plugins(disabled=disabled, folder=settings.plugin_dir)
+    troubles = Troubles(troubles_path(settings), where=label)
+    return find_plugins(disabled=disabled, folder=settings.plugin_dir, troubles=troubles)
 
 
-def _wait(future: Future[T], interrupted: Callable[[], bool]) -> T:
-    while True:
-        try:
-            return future.result(timeout=0.1)
-        except FutureTimeoutError:
-            if future.done():
-                raise
-            if interrupted():
-                future.cancel()
-        except BaseException:
-            future.cancel()  # Ctrl-C: nobody waits any longer
-            raise
+def troubles_path(settings: Settings) -> Path:
+    """Return where the programs of this user write down what went wrong with plugins."""
+    return settings.cache_dir / "plugin-troubles.json"
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return how long hooks may take under these settings."""
+    return Limits(
+        settings.hook_seconds, settings.hook_slow_calls, settings.hook_hang_seconds, settings.load_timeout
+    )
 
 
 _shared: Runtime | None = None
 _birth = threading.Lock()
 
 
-def shared(host_plugins: Mapping[str, object] | None = None, settings: Settings | None = None) -> Runtime:
+def shared(
+    host_plugins: Mapping[str, object] | None = None,
+    settings: Settings | None = None,
+    label: str = "python",
+) -> Runtime:
     """Return this process's runtime, started at the first call. Each host brings its own hooks.
 
-    Settings count at the first call only.
+    Settings and label count at the first call only.
     """
     global _shared
     with _birth:
         if _shared is None or _shared._closed:
-            _shared = Runtime(settings or Settings.load(os.environ))
+            _shared = Runtime(settings or Settings.load(os.environ), label=label)
         for name, plugin in (host_plugins or {}).items():
-            _shared.hooks.plugins.register(plugin, name)
+            if name not in _shared.hooks.plugins.reports:
+                _shared.hooks.plugins.register(plugin, name)
         return _shared

@@ -56,6 +56,19 @@ def user_config_file(environ: Mapping[str, str], platform: str = sys.platform) -
     return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "zit_ext" / "config.toml"
 
 
+def user_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """Return the folder in which this user's programs keep what the user put there.
+
+    >>> user_data_dir({"XDG_DATA_HOME": "/x"}, "linux").as_posix()
+    '/x/zit_ext'
+    """
+    if platform == "win32":
+        return Path(environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "zit_ext"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "zit_ext"
+    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "zit_ext"
+
+
 # How a text becomes a value. Each returns the value or raises ValueError with what is allowed.
 
 
@@ -173,6 +186,16 @@ def _path(value: Any) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _plugin_dir(value: Any) -> Path | None:
+    """
+    >>> _plugin_dir("off") is None, _plugin_dir("user").name
+    (True, 'plugins')
+    """
+    if value is None or value in ("off", "auto", "none", ""):
+        return None
+    return user_data_dir(os.environ) / "plugins" if value == "user" else _path(value)
+
+
 def _setting(default: Any, cast: Callable[[Any], Any], help: str) -> Any:
     return field(default=default, metadata={"cast": cast, "help": help})
 
@@ -258,6 +281,9 @@ class Settings:
     keep_alive: float = _setting(
         300.0, _duration, "Seconds that idle weights stay near the GPU; -1 means for ever."
     )
+    ram_keep_alive: float = _setting(
+        3600.0, _duration, "Seconds that weights stay parked in RAM after that; -1 means for ever."
+    )
     preload: tuple[str, ...] = _setting((), _names, "Models to load when the program starts.")
     load_timeout: float = _setting(
         900.0, _not_negative(_duration), "Seconds after which a load counts as hung."
@@ -266,9 +292,19 @@ class Settings:
 
     # Plugins
     disabled_plugins: tuple[str, ...] = _setting((), _names, "Plugins that are left out on purpose, by name.")
-    plugin_dir: Path | None = _setting(None, _path, "Folder of single-file plugins; none by default.")
+    plugin_dir: Path | None = _setting(
+        None, _plugin_dir, "Folder of single-file plugins: off, user (in your data folder), or a path."
+    )
     hook_seconds: float = _setting(
-        2.0, _not_negative(_duration), "A hook that takes longer than this is reported."
+        2.0, _not_negative(_duration), "A hook that takes longer than this is reported as slow."
+    )
+    hook_slow_calls: int = _setting(
+        3, _whole(0), "After so many slow calls a plugin's requests bypass the cache; 0 means never."
+    )
+    hook_hang_seconds: float = _setting(
+        60.0,
+        _not_negative(_duration),
+        "A hook that has not returned by then counts as hung: its callers are let go.",
     )
 
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

@@ -14,6 +14,21 @@ from .codecs import PNG, Pixels
 from .errors import GenerationStoppedError
 from .models.pipeline import Lease, Part, Rendered, Watcher, WeightTier
 from .records import Content, Encoded, FieldValue, FileRef, ModelRef, Request
+from .testing_keys import assert_field_changes_key, assert_same_key
+
+__all__ = [
+    "FAKE_ENVIRONMENT",
+    "FakeClock",
+    "FakeFiles",
+    "FakePipeline",
+    "FakeRenderer",
+    "QuietWatcher",
+    "assert_field_changes_key",
+    "assert_same_key",
+    "fake_content",
+    "make_file",
+    "make_request",
+]
 
 FAKE_ENVIRONMENT: Mapping[str, FieldValue] = {"device": "fake", "versions": {"fake": "1"}}
 

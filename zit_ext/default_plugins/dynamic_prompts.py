@@ -18,9 +18,9 @@ import re
 from ..hookspecs import hookimpl
 from ..records import Request
 
-PLACEHOLDERS = "|".join(
-    "date datetime day hour minute month now random second time timestamp today user username uuid weekday "
-    "year".split()
+PLACEHOLDERS = (
+    "date|datetime|day|hour|minute|month|now|random|second|time|timestamp|today|user|username|uuid|weekday"
+    "|year"
 )
 
 _WILDCARD = re.compile(r"(?<![\\\w])__(?!_)[^\s_{}|\\](?:[^{}|\\\n]*?[^\s_{}|\\])??__(?!\w)")

@@ -1,0 +1,193 @@
+"""Which bytes the files of weights hold: SHA-256 of content, remembered by what the file system says.
+
+A digest is taken only of bytes that stood still. A file that changes while it is read has none. One
+that was written less than two seconds ago is hashed, but not remembered: it could be written again
+within the same tick of its time stamp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ModelError
+from ..fingerprint import canonical_bytes
+from .digest_memo import DigestMemo
+from .weight_files import SeenFile, look_again
+
+SETTLE_SECONDS = 2.0
+"""How long a file must have been left alone before its time stamp proves anything."""
+
+_BLOCK = 4 * 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Stop for nothing."""
+    return False
+
+
+class Digests:
+    """Digests of files and folders. Any thread may ask. Times are Unix seconds.
+
+    `monotonic` and `sleep` measure how long a file was seen to stand still.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._memo = DigestMemo(folder, clock=clock)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._first_seen: dict[SeenFile, float] = {}
+
+    def known(self, files: Sequence[SeenFile]) -> dict[SeenFile, str]:
+        """Return what is known of these files without reading one."""
+        known = self._memo.find(files)
+        named: dict[SeenFile, str] = {}
+        for each in files:
+            if each in known or (blob := hub_blob(each.path)) is None:
+                continue
+            itself = replace(each, path=os.fspath(blob))
+            if not self._memo.was_otherwise(itself):
+                # From now on it counts as what its name says only as long as nobody touches it.
+                named[each] = named[itself] = blob.name
+        if named:
+            self._memo.note(named)
+        return known | named
+
+    def hash(self, files: Sequence[SeenFile], wants_stop: Stop = never) -> dict[SeenFile, str] | None:
+        """Return the digests of these files by reading them; None if one changed, or to stop was wanted.
+
+        Raises ModelError for a file that cannot be read.
+        """
+        settled = [each for each in files if self._is_settled(each)]
+        digests = _hash_all(files, wants_stop)
+        if digests is None:
+            return None
+        self._memo.note({each: digests[each] for each in settled})
+        return digests
+
+    def wait_until_settled(self, files: Sequence[SeenFile], wants_stop: Stop = never) -> bool:
+        """Wait until these files were left alone for a while. False if one changed, or to stop was wanted."""
+        while unsettled := [each for each in files if not self._is_settled(each)]:
+            if wants_stop():
+                return False
+            self._sleep(0.05)
+            if any(look_again(each) != each for each in unsettled):
+                return False
+        return True
+
+    def _is_settled(self, seen: SeenFile) -> bool:
+        age = self._clock() - max(seen.mtime_ns, seen.ctime_ns) / 1e9
+        if age >= SETTLE_SECONDS:
+            return True
+        # Clocks of file servers are wrong now and then: what stood still before our eyes has settled too.
+        now = self._monotonic()
+        if len(self._first_seen) > 10_000:
+            self._first_seen.clear()
+        return now - self._first_seen.setdefault(seen, now) >= SETTLE_SECONDS
+
+
+def digest_of(files: Sequence[SeenFile], digests: Mapping[SeenFile, str]) -> str | None:
+    """Return the digest of the whole: of a file its own, of a folder that of all names and digests.
+
+    None if one is missing. The folder's place and its name change nothing.
+    """
+    if any(each not in digests for each in files):
+        return None
+    if len(files) == 1 and files[0].name == "":
+        return digests[files[0]]
+    content = [[os.fsencode(each.name), digests[each]] for each in files]
+    return hashlib.sha256(canonical_bytes({"folder": content})).hexdigest()
+
+
+def hub_blob(path: str) -> Path | None:
+    """Return the blob of the Hugging Face cache that carries its SHA-256 as name, if this is a link to one.
+
+    Large files lie there as `models--ORG--NAME/blobs/SHA256`, and snapshots hold links to them. Small
+    files are named by another hash, 40 digits long.
+    """
+    link = Path(path)
+    if not link.is_symlink():
+        return None
+    blob = link.resolve()
+    repository = blob.parent.parent
+    in_hub = blob.parent.name == "blobs" and repository.name.startswith("models--")
+    # The link must belong to the same repository: nobody else's links say anything about a name.
+    if in_hub and repository / "snapshots" in link.parent.resolve().parents and _SHA256.fullmatch(blob.name):
+        return blob
+    return None
+
+
+def _hash_all(files: Sequence[SeenFile], wants_stop: Stop) -> dict[SeenFile, str] | None:
+    if len(files) < 2:
+        taken: Iterable[str | None] = (hash_file(each, wants_stop) for each in files)
+        return _all_or_none(files, list(taken))
+    # hashlib lets go of the interpreter lock: a few files at once keep a fast disk busy.
+    stopped = False
+
+    def wants_end() -> bool:
+        return stopped or wants_stop()
+
+    with ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 1) // 2)), "zit-hash-file") as pool:
+        try:
+            biggest_first = sorted(files, key=lambda each: -each.size)
+            hashed = list(pool.map(lambda each: hash_file(each, wants_end), biggest_first))
+        finally:
+            stopped = True
+    return _all_or_none(biggest_first, hashed)
+
+
+def _all_or_none(files: Sequence[SeenFile], taken: Sequence[str | None]) -> dict[SeenFile, str] | None:
+    digests = {each: digest for each, digest in zip(files, taken, strict=True) if digest is not None}
+    return digests if len(digests) == len(files) else None
+
+
+def hash_file(seen: SeenFile, wants_stop: Stop = never) -> str | None:
+    """Return the SHA-256 of a file's bytes; None if it is not, or does not stay, as it was seen.
+
+    Raises ModelError where it cannot be read.
+    """
+    digest = hashlib.sha256()
+    block = bytearray(min(_BLOCK, max(1, seen.size)))
+    view = memoryview(block)
+    try:
+        with open(seen.path, "rb", buffering=0) as file:  # noqa: PTH123 - paths stay as they were seen
+            if not _is_still(seen, os.fstat(file.fileno())):
+                return None
+            left = seen.size
+            while left > 0:
+                if wants_stop():
+                    return None
+                count = file.readinto(view)
+                if not count:
+                    return None
+                digest.update(view[:count])
+                left -= count
+            if left < 0 or not _is_still(seen, os.fstat(file.fileno())):
+                return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ModelError(f"{seen.path} cannot be read: {error}") from error
+    return digest.hexdigest() if look_again(seen) == seen else None
+
+
+def _is_still(seen: SeenFile, found: os.stat_result) -> bool:
+    # Not inode and device: Windows tells fstat and stat apart on some file systems.
+    return found.st_size == seen.size and found.st_mtime_ns == seen.mtime_ns

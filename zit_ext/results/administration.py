@@ -1,29 +1,189 @@
-"""What people do with a store: list, search, explain, remove, pin, measure. For the CLI and dashboards."""
+"""What people do with a store: list, explain, remove, pin, limit, check, ship. For the CLI and dashboards.
+
+Reading happens on the caller's thread, writing on the writer's, after everything that was kept before.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from .desk import Desk
-from .usage import Usage
+from ..errors import BlobCorruptError
+from ..records import Entry, FieldValue
+from . import archive, details, index, removal
+from .archive import ArchiveReport
+from .details import EntryDetails
+from .healing import Damage
+from .rows import is_fresh
+from .running import Running, store_errors
+from .selection import Selection
+from .usage import Usage, measure
+from .verifying import Progress, Verifier, VerifyReport
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What was let go of."""
+
+    stale: int
+    evicted: int
+    orphans: int
+    quarantined: int
+    bytes: int
 
 
-class Administration:
-    """The doors for people. Each reads on the caller's thread and writes on the writer's."""
+class Administration(Running):
+    """The doors for people. A `ResultStore` is one of these."""
 
     def usage(self, namespace: str | None = None) -> Usage:
         """Return what the store holds, or one namespace of it."""
-        return self._read(lambda db: self._usage(db, namespace))
+        return self._read(lambda db: self._measure(db, namespace))
 
-    def _usage(self, db: sqlite3.Connection, namespace: str | None) -> Usage:
-        raise NotImplementedError
+    def namespaces(self) -> list[index.Namespace]:
+        """Return every namespace that has or had entries, with its own limits."""
+        return self._read(index.all_namespaces)
 
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        raise NotImplementedError
+    def entries(self, selection: Selection | None = None) -> list[Entry]:
+        """Return the entries that fit, the newest first unless the selection says otherwise."""
+        return self._read(lambda db: details.select(db, selection or Selection(), self._now()))
 
-    def _write(self, work: Callable[[Desk], T]) -> T:
-        raise NotImplementedError
+    def entry(self, key: str) -> EntryDetails | None:
+        """Return the entry whose key begins so. Raises RequestError if several do, or none can."""
+        return self._read(lambda db: details.details_of(db, self._place.dictionaries, key))
+
+    def keys_like(self, prefix: str, limit: int = 10) -> list[str]:
+        """Return the keys that begin so. Raises RequestError if none can."""
+        return self._read(lambda db: details.keys_like(db, prefix.lower(), limit))
+
+    def nearest(self, fields: Mapping[str, FieldValue], limit: int = 5) -> list[EntryDetails]:
+        """Return the entries that differ from these fields in the fewest, of the newest 5,000."""
+        return self._read(lambda db: details.nearest(db, self._place.dictionaries, fields, limit))
+
+    def read_blob(self, digest: str) -> bytes:
+        """Return the bytes of a blob, checked by their full digest. Raises BlobCorruptError, StoreError."""
+
+        def read(db: sqlite3.Connection) -> bytes:
+            row = index.find_blob(db, digest)
+            if row is None:
+                raise BlobCorruptError(digest, "the index does not know it")
+            return self._blobs.read_fully_checked(row)
+
+        return self._read(read)
+
+    # Changing
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Remove these entries, pinned ones too; return how many were there."""
+        wanted = list(keys)
+        return self._write(lambda desk: removal.remove(desk, wanted))
+
+    def clear(self, namespace: str | None = None) -> int:
+        """Remove every entry, pinned ones too, or every entry of one namespace; return how many."""
+        removed = 0
+        while gone := self._write(lambda desk: removal.remove_some(desk, namespace)):
+            removed += gone
+        return removed
+
+    def pin(self, keys: Iterable[str]) -> int:
+        """Keep these entries whatever the caps and the clock say; return how many are pinned now.
+
+        A stale entry cannot be pinned: it would answer again.
+        """
+        wanted = list(keys)
+        return self._write(lambda desk: removal.pin(desk, wanted))
+
+    def unpin(self, keys: Iterable[str]) -> int:
+        """Let these entries go again when their time comes, which starts anew; return how many."""
+        wanted = list(keys)
+        return self._write(lambda desk: removal.unpin(desk, wanted))
+
+    def limit_namespace(
+        self, namespace: str, *, ttl_seconds: float | None = None, max_bytes: int = 0, max_entries: int = 0
+    ) -> None:
+        """Give a namespace limits of its own, beside those of the store.
+
+        `ttl_seconds` counts for what is kept from now on: None is the setting, 0 for ever. No cap is 0.
+        """
+        self._write(
+            lambda desk: removal.limit_namespace(desk, namespace, ttl_seconds, max_bytes, max_entries)
+        )
+
+    def prune(self) -> PruneReport:
+        """Let go of everything that is of no more use: stale, over the caps, without a row, in quarantine."""
+        stale = evicted = 0
+        before = self._read(index.totals).all_bytes
+        now = self._now()
+        while gone := self._write(lambda desk: desk.upkeep.remove_stale(now)):
+            stale += gone
+        while gone := self._write(lambda desk: desk.room.trim()):
+            evicted += gone
+        orphans = self._write(lambda desk: desk.upkeep.sweep())
+        quarantined = self._write(lambda desk: desk.upkeep.empty_quarantine())
+        after = self._read(index.totals).all_bytes
+        return PruneReport(stale, evicted, orphans, quarantined, max(0, before - after))
+
+    # Checking and shipping
+
+    def verify(self, *, set_aside: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """Check every row, blob, file and sum; return what is wrong. Nothing is declared to be right.
+
+        With `set_aside`, damaged entries go into the quarantine, as they would at their next use.
+        """
+
+        def check(db: sqlite3.Connection) -> VerifyReport:
+            return Verifier(db, self._layout, self._blobs, self._place.dictionaries).run(progress)
+
+        report = self._read(check)
+        if set_aside:
+            for problem in report.problems:
+                if problem.name in ("row_damaged", "corrupt", "blob_missing", "undecodable"):
+                    report.set_aside += self._set_aside(Damage(problem.what, problem.name))
+        return report
+
+    def export_to(self, path: Path | str, namespace: str | None = None) -> ArchiveReport:
+        """Write everything fresh, or one namespace of it, into one file."""
+
+        def write(db: sqlite3.Connection) -> ArchiveReport:
+            return archive.export(
+                db, self._blobs, self._place.dictionaries, Path(path), namespace=namespace, now=self._now()
+            )
+
+        return self._read(write)
+
+    def import_from(self, path: Path | str) -> ArchiveReport:
+        """Take in the entries of such a file, each verified by its digests; what is there already stays."""
+
+        def is_there(key: str) -> bool:
+            def look(db: sqlite3.Connection) -> bool:
+                found = index.rows(db, "WHERE e.key = ?", (bytes.fromhex(key),))
+                return bool(found) and is_fresh(found[0].entry.expires_at, self._now())
+
+            return self._read(look)
+
+        def write(imported: archive.Imported) -> None:
+            self._write(lambda desk: desk.scribe.write(imported, imported.get_ready()))
+
+        with store_errors():
+            return archive.import_from(
+                Path(path),
+                now=self._now(),
+                max_bytes=self._caps.max_bytes,
+                is_there=is_there,
+                write=write,
+            )
+
+    def _set_aside(self, damage: Damage) -> bool:
+        return self._write(lambda desk: desk.healer.heal(damage, thorough=True))
+
+    def _measure(self, db: sqlite3.Connection, namespace: str | None) -> Usage:
+        return measure(
+            db,
+            namespace,
+            max_bytes=self._caps.max_bytes,
+            max_entries=self._caps.max_entries,
+            now=self._now(),
+            waiting=len(self._waiting),
+            memory_bytes=self._memory.bytes,
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 from ..errors import BlobCorruptError
@@ -13,6 +15,9 @@ from ..records import Blob
 from .checksums import matches
 from .disk import Disk, read_up_to
 from .layout import Layout
+
+_NO_BLOB = {errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENXIO}
+"""A folder, a link, a bad sector, a pipe: whatever lies there, it is not what was written."""
 
 
 class BlobMissingError(BlobCorruptError):
@@ -41,8 +46,8 @@ class Blobs:
         try:
             # Joined by hand: digests come from hex, and pathlib would take longer than the disk.
             data = read_up_to(f"{self._folder}{os.sep}{digest[:2]}{os.sep}{digest}", blob.size)
-        except FileNotFoundError:
-            raise BlobMissingError(digest, "the file is gone") from None
+        except OSError as error:
+            raise _told(error, digest) from None
         if len(data) != blob.size:
             raise BlobCorruptError(digest, f"{blob.size:,} bytes were written")
         if not matches(data, kind, checksum, digest):
@@ -53,8 +58,8 @@ class Blobs:
         """Return the blob's bytes, checked by the digest that is its name. Raises as `read`."""
         try:
             data = read_up_to(self._layout.blob(blob.digest), blob.size)
-        except FileNotFoundError:
-            raise BlobMissingError(blob.digest, "the file is gone") from None
+        except OSError as error:
+            raise _told(error, blob.digest) from None
         if hashlib.sha256(data).hexdigest() != blob.digest:
             raise BlobCorruptError(blob.digest, "its bytes changed")
         return data
@@ -97,4 +102,17 @@ class Blobs:
 
     def remove_aside(self, name: str) -> None:
         """Remove a file from the quarantine; removing it twice is fine."""
-        self._disk.remove(self._layout.quarantine / name)
+        path = self._layout.quarantine / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            self._disk.remove(path)
+
+
+def _told(error: OSError, digest: str) -> Exception:
+    """Return what a failed read says about the blob; the error itself if it says nothing about it."""
+    if isinstance(error, FileNotFoundError):
+        return BlobMissingError(digest, "the file is gone")
+    if error.errno in _NO_BLOB:
+        return BlobCorruptError(digest, f"it cannot be read: {error.strerror}")
+    return error

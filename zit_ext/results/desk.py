@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..settings import Settings
+from . import index
 from .blobs import Blobs
 from .dictionaries import Dictionaries
 from .disk import Disk
@@ -28,9 +30,11 @@ class Workplace:
     layout: Layout
     disk: Disk
     owner: Owner
-    caps: Caps
+    choose_caps: Callable[[sqlite3.Connection], Caps]
     time: Timekeeper
     dictionaries: Dictionaries
+    namespace_ttls: dict[str, float | None]
+    """Times to live of namespaces, as far as this process has heard."""
     score: Score
     gone: Callable[[str], None]
     count: Callable[[str], None]
@@ -43,11 +47,14 @@ class Desk:
         self.opened = opened
         self.db = opened.db
         self.place = place
+        self.caps = place.choose_caps(opened.db)
+        self.after_a_crash = False
+        """Whoever had it open before has died; nobody searched the folders since."""
         self.blobs = blobs_of(place)
         self.room = Room(
             self.db,
             self.blobs,
-            place.caps,
+            self.caps,
             owner=place.owner.token,
             surely=place.time.surely,
             gone=place.gone,
@@ -92,7 +99,10 @@ class Desk:
             place.dictionaries.forget()
             desk = cls(place, opened)
             desk._resume_time()
-            desk.upkeep.recover()
+            desk.after_a_crash = desk.upkeep.recover()
+            place.namespace_ttls.update(
+                (each.name, each.ttl_seconds) for each in index.all_namespaces(opened.db)
+            )
             desk.upkeep.adopt_policy(place.settings.eviction)
             if opened.is_new or opened.was_malformed:
                 desk.upkeep.sweep()  # whatever lies there, no row knows it
@@ -108,6 +118,11 @@ class Desk:
             "UPDATE totals SET wall = ?, steady = ?, drift = ?, boot = ?",
             (reading.wall, reading.steady, reading.drift, reading.boot),
         )
+
+    def note_searched(self) -> None:
+        """Write down that the folders were searched for files that no row knows."""
+        self.after_a_crash = False
+        self.upkeep.note_swept()
 
     def close(self) -> None:
         self.db.close()
@@ -125,7 +140,5 @@ def blobs_of(place: Workplace) -> Blobs:
 def is_out_of_space(error: BaseException) -> bool:
     """Tell whether a write failed for want of space, and not for anything else."""
     if isinstance(error, OSError):
-        import errno
-
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, sqlite3.OperationalError) and "full" in str(error)

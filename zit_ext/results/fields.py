@@ -19,7 +19,7 @@ POOR = 0.5
 MAX_DICTIONARIES = 256
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{0,64}")
-_HEX = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 
 def pack(canonical: bytes, dictionary: bytes) -> bytes:
@@ -44,7 +44,7 @@ def redacted(canonical: bytes) -> bytes:
     """Return the same fields with digests in the place of what people wrote.
 
     Prompts go, wherever they are; so does any text that a host or a plugin added, and any text that is
-    more than a name or a digest.
+    more than a name or a digest. Redacting twice changes nothing.
 
     >>> redacted(b"{s6:prompts5:a cats5:stepsi8;}")[:24]
     b'{s6:prompts71:sha256:2c6'
@@ -64,7 +64,7 @@ def _redact(value: FieldValue, name: str, *, foreign: bool) -> FieldValue:
         return [_redact(each, name, foreign=foreign) for each in value]
     if isinstance(value, bytes):
         return "sha256:" + hashlib.sha256(value).hexdigest()
-    if isinstance(value, str) and value and not _HEX.fullmatch(value):
+    if isinstance(value, str) and value and not _DIGEST.fullmatch(value):
         return _text(value) if foreign or "prompt" in name or not _PLAIN.fullmatch(value) else value
     return value
 

@@ -6,15 +6,18 @@ it is looked at once more: meanwhile somebody may have written it anew.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..codecs import CodecError
 from ..errors import BlobCorruptError
 from . import index
 from .blobs import BlobMissingError, Blobs
 from .database import transaction
+from .decoding import check_decodable
 from .dictionaries import Dictionaries
 from .rows import Row, find_row
 
@@ -55,8 +58,11 @@ class Healer:
         self._wall = wall
         self._gone = gone
 
-    def heal(self, damage: Damage) -> bool:
-        """Look again, and set aside what is still damaged; tell whether anything was."""
+    def heal(self, damage: Damage, *, thorough: bool = False) -> bool:
+        """Look again, and set aside what is still damaged; tell whether anything was.
+
+        `thorough` looks at the full digest, and decodes.
+        """
         with transaction(self._db):
             try:
                 row = find_row(self._db, damage.key)
@@ -67,13 +73,24 @@ class Healer:
                 log.warning("the row of %s is damaged; it is removed", damage.key[:12])
                 return self._remove_remains(damage.key)
             try:
-                self._blobs.read(row.entry.blob, row.checksum_kind, row.checksum)
+                data = self._blobs.read(row.entry.blob, row.checksum_kind, row.checksum)
+                if thorough:
+                    self._check(row, data)
             except BlobCorruptError as error:
                 if index.is_reserved(self._db, bytes.fromhex(row.entry.blob.digest)):
                     return False  # it is being written anew
                 self._set_aside(row, error)
                 return True
             return False
+
+    def _check(self, row: Row, data: bytes) -> None:
+        entry = row.entry
+        if hashlib.sha256(data).hexdigest() != entry.blob.digest:
+            raise BlobCorruptError(entry.blob.digest, "its bytes changed")
+        try:
+            check_decodable(entry.blob.media_type, data, entry.content_digest)
+        except CodecError as error:
+            raise BlobCorruptError(entry.blob.digest, str(error)) from error
 
     def _remove_remains(self, key: str) -> bool:
         """Remove a row that cannot be read whole, whatever it is joined to."""

@@ -57,6 +57,13 @@ def find_namespace(db: sqlite3.Connection, name: str) -> Namespace | None:
     return None if row is None else Namespace(*row)
 
 
+def all_namespaces(db: sqlite3.Connection) -> list[Namespace]:
+    found = db.execute(
+        "SELECT id, name, entries, bytes, ttl_seconds, max_bytes, max_entries FROM namespaces ORDER BY name"
+    )
+    return [Namespace(*row) for row in found]
+
+
 def namespace_of(db: sqlite3.Connection, name: str) -> Namespace:
     """Return the namespace, made if it was not there."""
     found = find_namespace(db, name)
@@ -76,6 +83,13 @@ def blob_id(db: sqlite3.Connection, digest: str) -> int | None:
         "SELECT id FROM blobs WHERE digest = ? AND NOT doomed", (bytes.fromhex(digest),)
     ).fetchone()
     return None if row is None else row[0]
+
+
+def find_blob(db: sqlite3.Connection, digest: str) -> Blob | None:
+    row = db.execute(
+        "SELECT size, media_type FROM blobs WHERE digest = ? AND NOT doomed", (bytes.fromhex(digest),)
+    ).fetchone()
+    return None if row is None else Blob(digest, *row)
 
 
 def put_blob(db: sqlite3.Connection, blob: Blob, content_digest: str, kind: str, checksum: bytes) -> int:

@@ -51,7 +51,7 @@ class Lookup:
         waiting: Mapping[str, Waiting],
         dictionaries: Dictionaries,
         time: Timekeeper,
-        default_ttl: float,
+        ttl_of: Callable[[Waiting], float | None],
         sliding_ttl: bool,
         count: Callable[[str], None],
         report: Callable[[Damage], None],
@@ -64,7 +64,7 @@ class Lookup:
         self._waiting = waiting
         self._dictionaries = dictionaries
         self._time = time
-        self._default_ttl = default_ttl
+        self._ttl_of = ttl_of
         self._sliding = sliding_ttl
         self._count = count
         self._report = report
@@ -131,8 +131,7 @@ class Lookup:
     def _from_queue(self, fingerprint: Fingerprint, waiting: Waiting, ready: Ready) -> Found | None:
         if waiting.fingerprint.canonical != fingerprint.canonical:
             return None
-        seconds = self._default_ttl if waiting.ttl_seconds is None else waiting.ttl_seconds
-        entry = waiting.entry(ready, seconds or None)
+        entry = waiting.entry(ready, self._ttl_of(waiting))
         now = self._time.now()
         if not is_fresh(entry.expires_at, now):
             self._note_stale(entry.key)

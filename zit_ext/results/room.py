@@ -21,6 +21,7 @@ from .database import transaction
 _BATCH = 32
 _ATTEMPTS = 200
 _PAUSE_SECONDS = 0.01
+_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,8 @@ class Room:
         if self._caps.max_bytes and size > self._caps.max_bytes:
             self._count("larger_than_cap")
             raise StoreFullError(size, f"the store holds {self._caps.max_bytes:,} bytes in all")
-        with transaction(self._db):
-            space = index.namespace_of(self._db, namespace)
-        if space.max_bytes and size > space.max_bytes:
+        space = index.find_namespace(self._db, namespace)
+        if space is not None and 0 < space.max_bytes < size:
             self._count("larger_than_cap")
             raise StoreFullError(size, f"namespace {namespace!r} holds {space.max_bytes:,} bytes in all")
         for _ in range(_ATTEMPTS):
@@ -87,42 +87,63 @@ class Room:
 
         Raises StoreFullError if nothing else may go.
         """
-        while self._caps.max_entries and index.totals(self._db).entries > self._caps.max_entries:
-            self._evict_for(keep, size, "evicted_by_entries", None)
-        while True:
-            space = index.namespace_of(self._db, namespace)
-            if space.max_entries and space.entries > space.max_entries:
-                self._evict_for(keep, size, "evicted_by_entries", space.id)
-            elif space.max_bytes and space.bytes > space.max_bytes:
-                self._evict_for(keep, size, "evicted_by_bytes", space.id)
-            else:
+        # Caps that were lowered by far are reached step by step, by `trim`: nobody waits for all of it.
+        for _ in range(_MOST_AT_ONCE):
+            reason, space = self._over(namespace)
+            if reason is None:
                 return
+            if self._evict_lowest(reason, keep=keep, space=space) is None:
+                self._count("full")
+                raise StoreFullError(size, self._why_full())
 
-    def _evict_for(self, keep: int, size: int, reason: str, space: int | None) -> None:
-        if self._evict_lowest(reason, keep=keep, space=space) is None:
-            self._count("full")
-            raise StoreFullError(size, self._why_full())
+    def trim_namespace(self, namespace: str, steps: int = 32) -> bool:
+        """Go some steps towards a namespace's own caps; tell whether more is to do."""
+        went = False
+        with transaction(self._db):
+            for _ in range(steps):
+                reason, space = self._over(namespace)
+                went = reason is not None and self._evict_lowest(reason, space=space) is not None
+                if not went:
+                    break
+        self.reap()
+        return went
+
+    def _over(self, namespace: str) -> tuple[str | None, int | None]:
+        """Return under which name something has to go, and from which namespace; None if nothing has to."""
+        if self._caps.max_entries and index.totals(self._db).entries > self._caps.max_entries:
+            return "evicted_by_entries", None
+        space = index.namespace_of(self._db, namespace)
+        if space.max_entries and space.entries > space.max_entries:
+            return "evicted_by_entries", space.id
+        if space.max_bytes and space.bytes > space.max_bytes:
+            return "evicted_by_bytes", space.id
+        return None, None
 
     def _bytes_over(self, incoming: int) -> int:
         return (
             index.totals(self._db).all_bytes + incoming - self._caps.max_bytes if self._caps.max_bytes else 0
         )
 
-    def trim(self, steps: int = 32) -> bool:
-        """Go some steps towards caps that were lowered; tell whether more is to do."""
-        went = False
+    def trim(self, steps: int = 32) -> int:
+        """Go some steps towards caps that were lowered; return how many, 0 at the end."""
+        if not self._trimmable():
+            return 0
+        went = 0
         with transaction(self._db):
-            for _ in range(steps):
-                too_many = index.totals(self._db).entries - self._caps.max_entries
-                if self._caps.max_entries and too_many > 0:
-                    went = self._evict_lowest("evicted_by_entries") is not None
-                else:
-                    over = self._bytes_over(0) - self._doomed_bytes()
-                    went = over > 0 and self._make_bytes(over)
-                if not went:
-                    break
+            while went < steps and self._trim_one():
+                went += 1
         self.reap()
         return went
+
+    def _trimmable(self) -> bool:
+        totals = index.totals(self._db)
+        return 0 < self._caps.max_entries < totals.entries or 0 < self._caps.max_bytes < totals.all_bytes
+
+    def _trim_one(self) -> bool:
+        if 0 < self._caps.max_entries < index.totals(self._db).entries:
+            return self._evict_lowest("evicted_by_entries") is not None
+        over = self._bytes_over(0) - self._doomed_bytes()
+        return over > 0 and self._make_bytes(over)
 
     def _doomed_bytes(self) -> int:
         found: int = self._db.execute("SELECT coalesce(sum(size), 0) FROM blobs WHERE doomed").fetchone()[0]

@@ -24,6 +24,8 @@ MIGRATIONS: Sequence[str] = (
         policy TEXT NOT NULL DEFAULT '',
         floor REAL NOT NULL DEFAULT 0,             -- highest score that the caps have evicted
         rescored INTEGER,                          -- entries up to this id follow the policy; NULL: all
+        hits INTEGER NOT NULL DEFAULT 0,           -- ever, of entries that went meanwhile too
+        saved_seconds REAL NOT NULL DEFAULT 0,     -- of rendering, by those hits
         swept_at REAL NOT NULL DEFAULT 0,          -- when the folders were last searched for strangers
         wall REAL, steady REAL, drift REAL, boot TEXT
     );
@@ -70,7 +72,7 @@ MIGRATIONS: Sequence[str] = (
         seal INTEGER NOT NULL                      -- over everything that a hit relies on
     );
     CREATE INDEX entries_by_score ON entries (score) WHERE NOT pinned;
-    CREATE INDEX entries_by_namespace ON entries (namespace, score);
+    CREATE INDEX entries_by_namespace ON entries (namespace, score) WHERE NOT pinned;
     CREATE INDEX entries_by_blob ON entries (blob);
     CREATE INDEX entries_by_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
     CREATE INDEX entries_pinned ON entries (id) WHERE pinned;

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import BlobCorruptError, PluginError, StoreError
-from ..records import Entry, Fingerprint
+from ..records import Entry
 from . import checksums, fields, index
 from .blobs import Blobs
 from .database import transaction
@@ -21,7 +21,7 @@ from .memory import Held
 from .room import Room
 from .rows import Row, expiry, find_row, seal
 from .uses import Use
-from .waiting import Ready, Waiting
+from .waiting import Ready, Waiting, choose_ttl
 
 Score = Callable[[str, Entry, float], float]
 
@@ -120,7 +120,7 @@ class Scribe:
             blob = index.put_blob(db, ready.blob, ready.content_digest, checksums.KIND, ready.checksum)
             index.unreserve(db, reservation)
         space = index.namespace_of(db, waiting.namespace)
-        ttl = self.ttl_for(waiting, space.ttl_seconds)
+        ttl = choose_ttl(waiting, space.ttl_seconds, self._default_ttl)
         try:
             before = find_row(db, key)
         except ValueError:
@@ -132,7 +132,7 @@ class Scribe:
             expires_at = None if pinned else entry.expires_at
             entry = replace(entry, uses=before.entry.uses, pinned=pinned, expires_at=expires_at)
         totals = index.totals(db)
-        canonical = self._stored_form(waiting.fingerprint)
+        canonical = self._stored_form(waiting)
         row = index.put_entry(
             db,
             entry,
@@ -148,7 +148,7 @@ class Scribe:
             row,
             packed,
             dictionary,
-            redacted=not self._store_prompts,
+            redacted=waiting.redacted or not self._store_prompts,
             model=entry.model,
             prompt=entry.prompt,
         )
@@ -156,18 +156,12 @@ class Scribe:
         generation = index.totals(db).generation
         return Held(entry, ready.content, waiting.fingerprint.canonical, ttl, generation)
 
-    def ttl_for(self, waiting: Waiting, of_namespace: float | None) -> float | None:
-        """Return the time to live: the request's, else the namespace's, else the setting; None: for ever."""
-        for seconds in (waiting.ttl_seconds, of_namespace, self._default_ttl):
-            if seconds is not None:
-                return seconds or None
-        return None
-
     def _prompt(self, entry: Entry) -> str | None:
         return entry.prompt if self._store_prompts else None
 
-    def _stored_form(self, fingerprint: Fingerprint) -> bytes:
-        return fingerprint.canonical if self._store_prompts else fields.redacted(fingerprint.canonical)
+    def _stored_form(self, waiting: Waiting) -> bytes:
+        canonical = waiting.fingerprint.canonical
+        return canonical if self._store_prompts else fields.redacted(canonical)
 
     def _write_use(self, use: Use, policy: str, floor: float) -> None:
         try:
@@ -176,6 +170,10 @@ class Scribe:
             return
         if row is None:
             return  # it went meanwhile
+        self._db.execute(
+            "UPDATE totals SET hits = hits + ?, saved_seconds = saved_seconds + ?",
+            (use.count, use.count * row.entry.cost),
+        )
         entry = replace(
             row.entry,
             uses=row.entry.uses + use.count,

@@ -9,143 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TypeVar
 
 from ..codecs import CodecError, Pixels
 from ..errors import PluginError, StoreError, StoreFullError
 from ..records import Content, Fingerprint
-from ..settings import GB, Settings
 from .administration import Administration
 from .claims import Busy, Claim, Claims
-from .database import IndexMalformedError, Pool, is_malformed
-from .desk import Desk, Workplace, blobs_of, is_out_of_space
-from .dictionaries import Dictionaries
-from .disk import Disk
-from .healing import Damage
-from .layout import Layout
+from .database import IndexMalformedError
+from .desk import is_out_of_space
 from .lookup import Found, Lookup
-from .memory import Memory
-from .owners import Owner
-from .room import Caps
-from .scribe import Score
-from .timekeeping import Timekeeper
-from .usage import Usage, measure
-from .uses import Uses
-from .waiting import Waiting
-from .writer import Writer
+from .running import store_errors
+from .selection import Selection
+from .usage import Usage
+from .waiting import Waiting, choose_ttl
 
-__all__ = ["Busy", "Claim", "Found", "ResultStore", "Usage"]
+__all__ = ["Busy", "Claim", "Found", "ResultStore", "Selection", "Usage"]
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 5.0
-"""How often use counts are written down: what a crash may cost of them."""
-SWEEP_SECONDS = 60.0
-"""How often stale entries are looked for."""
 
 
 class ResultStore(Administration):
     """Answers by key, shared by every process that opens the same folder."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        score: Score,
-        clock: Callable[[], float] = time.time,
-        count: Callable[[str], None] = lambda name: None,
-        steady: Callable[[], float] | None = None,
-        disk: Disk | None = None,
-    ) -> None:
-        self._settings = settings
-        self._score = score
-        self._clock = clock
-        self._count = count
-        self._steady = steady
-        self._disk = disk or Disk()
-        self._layout = Layout(settings.cache_dir / "results")
-        self._waiting: dict[str, Waiting] = {}
-        self._queued = 0
-        self._memory = Memory(settings.memory_bytes)
-        self._uses = Uses()
-        self._reported: set[str] = set()
-        self._is_open = False
-
-    # Opening and closing
-
-    def open(self) -> None:
-        """Open the store, made if it is not there, and finish what a crash cut short.
-
-        Raises StoreVersionError if a newer version wrote it, StoreError if the folder cannot be used.
-        """
-        with _store_errors():
-            for folder in self._layout.folders:
-                self._disk.make_folder(folder)
-            self._owner = Owner(self._layout.owners)
-            try:
-                self._place = self._workplace()
-                self._desk = Desk.set_up(self._place)
-            except BaseException:
-                self._owner.close()
-                raise
-        self._caps = self._place.caps
-        self._pools = (
-            Pool(self._layout.index, busy_seconds=0.0),
-            Pool(self._layout.index),
-            Pool(self._layout.index, writing=True),
-        )
-        self._lookup = self._make_lookup()
-        self._claims = Claims(
-            self._pools[2],
-            owner=self._owner.token,
-            is_alive=self._owner.is_alive,
-            lease_seconds=self._settings.claim_seconds,
-            clock=self._clock,
-        )
-        self._due_flush = time.monotonic() + FLUSH_SECONDS
-        self._due_sweep = time.monotonic() + SWEEP_SECONDS
-        self._stale_before: float | None = None
-        self._folders_left: list[str] = []
-        self._writer = Writer(self._idle)
-        self._writer.start()
-        self._is_open = True
-
-    def close(self) -> None:
-        """Write everything that waits, and the use counts; then let go of all. Twice is fine."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        try:
-            with _store_errors():
-                self._writer.ask(lambda: self._at_desk(self._finish)).result()
-        finally:
-            self._writer.close()
-            with contextlib.suppress(OSError, sqlite3.Error, StoreError):
-                self._claims.close()
-            for pool in self._pools:
-                pool.close()
-            self._desk.close()
-            self._owner.close()
-            self._memory.clear()
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything kept so far is written, and the use counts; tell whether it is.
-
-        `timeout` is in seconds; None waits for ever.
-        """
-        self._must_be_open()
-        with _store_errors():
-            try:
-                self._writer.ask(lambda: self._at_desk(self._flush_uses)).result(timeout)
-            except FutureTimeoutError:
-                return False
-            return True
+    _lookup: Lookup
+    _claims: Claims
 
     # Looking
 
@@ -160,7 +49,7 @@ class ResultStore(Administration):
     def find(self, fingerprint: Fingerprint) -> Found | None:
         """Return the answer kept for this, if it is there, fresh and whole."""
         self._must_be_open()
-        with _store_errors():
+        with store_errors():
             try:
                 return self._lookup.find(fingerprint)
             except IndexMalformedError as error:
@@ -214,22 +103,44 @@ class ResultStore(Administration):
             created_at=self._place.time.wall(),
             now=self._place.time.now(),
         )
-        self._queued += 1
-        self._waiting[fingerprint.key] = waiting
-        self._writer.put(lambda: self._write_down(waiting))
+        with self._door:
+            self._must_be_open()
+            self._queued += 1
+            self._waiting[fingerprint.key] = waiting
+            self._put(lambda: self._write_down(waiting))
 
     # Rendering once
 
     def try_claim(self, fingerprint: Fingerprint) -> Claim | Busy | Found:
         """Return the right to render this, the answer that came meanwhile, or who is at it. Never waits."""
         self._must_be_open()
-        with _store_errors():
-            return self._claims.take(fingerprint.key, lambda: self.find(fingerprint))
+        with store_errors():
+            try:
+                return self._claims.take(fingerprint.key, lambda: self.find(fingerprint))
+            except IndexMalformedError as error:
+                self._replace_later(error.inode)
+                raise
 
     def release(self, claim: Claim) -> None:
         """Let go of a claim, once everything that was kept before is written. Returns at once."""
-        self._must_be_open()
-        self._writer.put(lambda: self._claims.release(claim))
+        with self._door:
+            self._must_be_open()
+            self._put(lambda: self._claims.release(claim))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything kept so far is written, and the use counts; tell whether it is.
+
+        `timeout` is in seconds; None waits for ever.
+        """
+        with self._door:
+            self._must_be_open()
+            flushed = self._writer.ask(lambda: self._at_desk(self._flush_uses))
+        with store_errors():
+            try:
+                flushed.result(timeout)
+            except FutureTimeoutError:
+                return False
+        return True
 
     # On the writer's thread
 
@@ -242,9 +153,10 @@ class ResultStore(Administration):
         except (CodecError, StoreError, PluginError) as error:
             self._dropped(error)
         finally:
-            self._queued -= 1
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            with self._door:
+                self._queued -= 1
+                if self._waiting.get(key) is waiting:
+                    del self._waiting[key]
 
     def _dropped(self, error: Exception) -> None:
         cause = error.__cause__ or error
@@ -259,149 +171,35 @@ class ResultStore(Administration):
         self._count("dropped")
         log.warning("a result was answered, but is not kept: %s", error)
 
-    def _at_desk(self, work: Callable[[Desk], T]) -> T:
-        """Do some work on the index that is the store's now; if it turns out malformed, on a new one."""
-        with _store_errors():
-            if not self._desk.opened.is_current(self._layout.index):
-                self._set_up_again(None)
-            try:
-                return work(self._desk)
-            except sqlite3.DatabaseError as error:
-                if not is_malformed(error):
-                    raise
-                log.error("the index is malformed: %s", error)
-                self._set_up_again(self._desk.opened.inode)
-                return work(self._desk)
+    # Parts
 
-    def _set_up_again(self, malformed_inode: int | None) -> None:
-        self._desk.close()
-        self._memory.clear()
-        self._desk = Desk.set_up(self._place, malformed_inode)
-
-    def _replace_later(self, malformed_inode: int | None) -> None:
-        def replace() -> None:
-            if malformed_inode is None or malformed_inode == self._desk.opened.inode:
-                with _store_errors():
-                    self._set_up_again(malformed_inode)
-
-        self._writer.put(replace)
-
-    def _report(self, damage: Damage) -> None:
-        if damage.key in self._reported:
-            return
-        self._reported.add(damage.key)
-
-        def heal() -> None:
-            try:
-                if self._at_desk(lambda desk: desk.healer.heal(damage)):
-                    self._count("healed")
-            finally:
-                self._reported.discard(damage.key)
-
-        self._writer.put(heal)
-
-    def _flush_uses(self, desk: Desk) -> None:
-        uses = self._uses.take()
-        if not uses:
-            return
-        try:
-            desk.scribe.flush(uses)
-        except BaseException:
-            self._uses.give_back(uses)
-            raise
-
-    def _finish(self, desk: Desk) -> None:
-        self._flush_uses(desk)
-        desk.save_time()
-
-    def _idle(self) -> float:
-        """Do one step of upkeep, and say in how many seconds the next one is wanted."""
-        now = time.monotonic()
-        if now >= self._due_flush:
-            self._due_flush = now + FLUSH_SECONDS
-            self._at_desk(self._flush_uses)
-            return 0.05
-        if self._at_desk(lambda desk: desk.upkeep.rescore() or desk.room.trim()):
-            return 0.01
-        if now >= self._due_sweep:
-            self._due_sweep = now + SWEEP_SECONDS
-            self._at_desk(self._sweep)
-        return max(0.05, min(self._due_flush, self._due_sweep) - time.monotonic())
-
-    def _sweep(self, desk: Desk) -> None:
-        desk.save_time()
-        desk.upkeep.recover()
-        while desk.upkeep.remove_stale(self._place.time.surely()):
-            pass
-
-    # Putting the parts together
-
-    def _workplace(self) -> Workplace:
-        return Workplace(
-            settings=self._settings,
-            layout=self._layout,
-            disk=self._disk,
-            owner=self._owner,
-            caps=self._choose_caps(),
-            time=Timekeeper(self._clock, self._steady),
-            dictionaries=Dictionaries(),
-            score=self._score,
-            gone=self._memory.drop,
-            count=self._count,
-        )
-
-    def _choose_caps(self) -> Caps:
-        given = self._settings.max_bytes
-        if given is None:
-            given = min(10 * GB, shutil.disk_usage(self._layout.root).free // 10)
-        return Caps(given, self._settings.max_entries)
-
-    def _make_lookup(self) -> Lookup:
-        return Lookup(
-            quick=self._pools[0],
-            readers=self._pools[1],
-            blobs=blobs_of(self._place),
+    def _started(self) -> None:
+        self._lookup = Lookup(
+            quick=self._quick,
+            readers=self._readers,
+            blobs=self._blobs,
             memory=self._memory,
             uses=self._uses,
             waiting=self._waiting,
             dictionaries=self._place.dictionaries,
             time=self._place.time,
-            default_ttl=self._settings.ttl_seconds,
+            ttl_of=self._ttl_of,
             sliding_ttl=self._settings.sliding_ttl,
             count=self._count,
             report=self._report,
         )
-
-    def _must_be_open(self) -> None:
-        if not self._is_open:
-            raise StoreError("the result store is not open")
-
-    def _usage(self, db: sqlite3.Connection, namespace: str | None) -> Usage:
-        return measure(
-            db,
-            namespace,
-            max_bytes=self._caps.max_bytes,
-            max_entries=self._caps.max_entries,
-            now=self._place.time.now(),
-            waiting=self._queued,
-            memory_bytes=self._memory.bytes,
+        self._claims = Claims(
+            self._claimers,
+            owner=self._owner.token,
+            is_alive=self._owner.is_alive,
+            lease_seconds=self._settings.claim_seconds,
+            clock=self._clock,
         )
 
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._must_be_open()
-        with _store_errors(), self._pools[1].lend() as db:
-            return work(db)
+    def _stopping(self) -> None:
+        with contextlib.suppress(OSError, sqlite3.Error, StoreError):
+            self._claims.close()
 
-    def _write(self, work: Callable[[Desk], T]) -> T:
-        self._must_be_open()
-        with _store_errors():
-            return self._writer.ask(lambda: self._at_desk(work)).result()
-
-
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """Let trouble with disk and database leave this room as a StoreError."""
-    try:
-        yield
-    except (OSError, sqlite3.Error, MemoryError) as error:
-        raise StoreError(f"the result store failed: {error}") from error
+    def _ttl_of(self, waiting: Waiting) -> float | None:
+        of_namespace = self._place.namespace_ttls.get(waiting.namespace)
+        return choose_ttl(waiting, of_namespace, self._settings.ttl_seconds)

@@ -24,6 +24,8 @@ from .rows import SELECT_ROWS, read_row
 from .scribe import Scribe, doom_unknown
 
 _BATCH = 200
+_QUARANTINE_SECONDS = 7 * 86_400.0
+_STALE = "SELECT id, key FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?"
 
 
 class Upkeep:
@@ -54,9 +56,12 @@ class Upkeep:
 
     # After a crash
 
-    def recover(self) -> None:
-        """Finish what stores that died had begun: half-written blobs, half-deleted ones, claims."""
-        self._owner.bury_the_dead()
+    def recover(self) -> bool:
+        """Finish what stores that died had begun: half-written blobs, half-deleted ones, claims.
+
+        Tells whether any had died. Searches no folder of blobs.
+        """
+        dead = self._owner.bury_the_dead()
         with transaction(self._db):
             for id, digest, size, owner in self._db.execute(
                 "SELECT id, digest, size, owner FROM reservations"
@@ -71,6 +76,7 @@ class Upkeep:
         self._sweep_incoming()
         self._count_quarantine()
         self._room.reap()
+        return bool(dead)
 
     def _doom_if_file(self, digest: bytes, size: int) -> None:
         if self._layout.blob(digest.hex()).exists():
@@ -106,10 +112,10 @@ class Upkeep:
 
     def rescore(self) -> bool:
         """Compute some scores of a new policy; tell whether more are to do."""
+        if self._db.execute("SELECT rescored FROM totals").fetchone()[0] is None:
+            return False
         with transaction(self._db):
-            done = self._db.execute("SELECT rescored FROM totals").fetchone()[0]
-            if done is None:
-                return False
+            done = self._db.execute("SELECT rescored FROM totals").fetchone()[0] or 0
             totals = index.totals(self._db)
             found = self._db.execute(
                 SELECT_ROWS + "WHERE e.id > ? ORDER BY e.id LIMIT ?", (done, _BATCH)
@@ -125,19 +131,18 @@ class Upkeep:
             self._db.execute("UPDATE totals SET rescored = ?", (done if found else None,))
             return bool(found)
 
-    def remove_stale(self, before: float) -> bool:
-        """Remove some entries whose time was over at that moment; tell whether more are to do."""
+    def remove_stale(self, before: float) -> int:
+        """Remove some entries whose time was over at that moment; return how many, 0 at the end."""
+        if self._db.execute(_STALE, (before, 1)).fetchone() is None:
+            return 0
         with transaction(self._db):
-            stale = self._db.execute(
-                "SELECT id, key FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
-                (before, _BATCH),
-            ).fetchall()
+            stale = self._db.execute(_STALE, (before, _BATCH)).fetchall()
             index.remove_entries(self._db, [id for id, _ in stale])
         for _, key in stale:
             self._gone(key.hex())
             self._count("expired")
         self._room.reap()
-        return len(stale) == _BATCH
+        return len(stale)
 
     def sweep_folder(self, folder: str) -> int:
         """Let go of the files in one fan-out folder that no row knows; return how many."""
@@ -173,4 +178,29 @@ class Upkeep:
 
     def sweep(self) -> int:
         """Search all folders for files that no row knows, and let them go; return how many."""
-        return sum(self.sweep_folder(folder) for folder in FAN_OUT)
+        went = sum(self.sweep_folder(folder) for folder in FAN_OUT)
+        self.note_swept()
+        return went
+
+    def note_swept(self) -> None:
+        self._db.execute("UPDATE totals SET swept_at = ?", (self._wall(),))
+
+    def last_swept(self) -> float:
+        """Return when the folders were last searched; Unix seconds."""
+        found: float = self._db.execute("SELECT swept_at FROM totals").fetchone()[0]
+        return found
+
+    def empty_quarantine(self, older_than: float = 0.0) -> int:
+        """Delete what lies in quarantine for so many seconds; return how many files."""
+        before = self._wall() - older_than
+        files = self._db.execute("SELECT name FROM aside WHERE at <= ?", (before,)).fetchall()
+        if files:
+            with transaction(self._db):
+                for (name,) in files:
+                    self._blobs.remove_aside(name)
+                    self._db.execute("DELETE FROM aside WHERE name = ?", (name,))
+        return len(files)
+
+    def empty_old_quarantine(self) -> int:
+        """Delete what has been in quarantine for a week: nobody looked at it."""
+        return self.empty_quarantine(_QUARANTINE_SECONDS)

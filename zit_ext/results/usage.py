@@ -29,6 +29,10 @@ class Usage:
     """Of files that wait to be deleted."""
     reserved_bytes: int
     """Of files that are being written."""
+    hits: int
+    """By all processes: ever; of one namespace, by the entries that are there."""
+    saved_seconds: float
+    """Of rendering, by those hits."""
     waiting: int
     """Results in the write-behind queue of this process."""
     memory_bytes: int
@@ -63,6 +67,13 @@ def measure(
         f"SELECT count(*) FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ?{where}",
         (now, *values),
     ).fetchone()[0]
+    if space is None:
+        hits, saved = db.execute("SELECT hits, saved_seconds FROM totals").fetchone()
+    else:
+        hits, saved = db.execute(
+            "SELECT coalesce(sum(uses), 0), coalesce(sum(uses * cost), 0.0) FROM entries WHERE namespace = ?",
+            (space.id,),
+        ).fetchone()
     return Usage(
         entries=entries,
         bytes=held,
@@ -76,6 +87,8 @@ def measure(
         quarantined_bytes=totals.aside_bytes,
         orphan_bytes=_number(db, "SELECT coalesce(sum(size), 0) FROM blobs WHERE doomed"),
         reserved_bytes=totals.reserved_bytes,
+        hits=hits,
+        saved_seconds=saved,
         waiting=waiting,
         memory_bytes=memory_bytes,
     )

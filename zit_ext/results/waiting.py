@@ -49,6 +49,8 @@ class Waiting:
         self.pinned = pinned
         self.created_at = created_at
         self.now = now
+        self.redacted = False
+        """The canonical fields hold digests in the place of texts already."""
         self.ready: Ready | None = None
         self._content = content
         self._lock = threading.Lock()
@@ -93,3 +95,11 @@ def _ready(content: Content) -> Ready:
         content_digest or digest,
         checksums.checksum(data),
     )
+
+
+def choose_ttl(waiting: Waiting, of_namespace: float | None, default: float) -> float | None:
+    """Return the time to live: the request's, else the namespace's, else the setting; None: for ever."""
+    for seconds in (waiting.ttl_seconds, of_namespace):
+        if seconds is not None:
+            return seconds or None
+    return default or None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..records import Content, FieldValue, Request
 
@@ -84,3 +84,20 @@ class Pipeline(Protocol):
 
     def close(self) -> None:
         """Let go of all weights; the memory is free afterwards."""
+
+
+@runtime_checkable
+class SharesParts(Protocol):
+    """A pipeline that can use another one's weights: one text encoder for several models, held once.
+
+    Optional: without it, each pipeline has its own.
+    """
+
+    def adopt(self, part: str, other: Pipeline) -> bool:
+        """Use the other pipeline's weights of this part, of equal identity, and let go of your own.
+
+        From then on each of the two moves the part for both, and `close` lets go of one's own hold on
+        it only. Return False, and change nothing, where that cannot be: weights that a render patches
+        (LoRAs) or hooks (offloading) are not shared.
+        """
+        ...

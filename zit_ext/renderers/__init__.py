@@ -1,0 +1,1 @@
+"""Whoever renders a miss. `local` does it in this process."""

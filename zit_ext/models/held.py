@@ -1,0 +1,78 @@
+"""What the holder remembers of the weights it holds. Changed on the device's own thread only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..records import ModelRef
+from .budget import WorkingMemory
+from .holdings import HeldModel, HeldPart, weights_key
+from .pipeline import Pipeline, WeightTier
+
+
+@dataclass(slots=True, eq=False)
+class Weights:
+    """One part's weights, held once: by one model, or by several that share them."""
+
+    bytes: int
+    identity: str
+    used_at: float
+    tier: WeightTier = WeightTier.RAM
+    leases: int = 0
+    move_seconds: float = 0.0
+    owners: list[tuple[Held, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One opened pipeline, and what is known of it."""
+
+    key: str
+    model: ModelRef
+    pipeline: Pipeline
+    used_at: float
+    keep_alive: float
+    load_seconds: float
+    parts: dict[str, Weights] = field(default_factory=dict)
+    working: WorkingMemory = WorkingMemory()
+    rendering: bool = False
+
+
+def outdated(held: Held, model: ModelRef) -> bool:
+    """Say whether these are older weights of the same files, put to the same use."""
+    older = held.model
+    return (
+        held.key != weights_key(model)
+        and bool(model.identity)
+        and older.path == model.path
+        and (older.source, older.dtype, older.attention, older.vae_tiling, older.offload)
+        == (model.source, model.dtype, model.attention, model.vae_tiling, model.offload)
+        and _sources(older) == _sources(model)
+    )
+
+
+def _sources(model: ModelRef) -> tuple[str | None, str | None]:
+    encoder, vae = model.text_encoder, model.vae
+    return encoder.source if encoder else None, vae.source if vae else None
+
+
+def described(held: Held) -> HeldModel:
+    """Return a frozen record of it as it is now."""
+    return HeldModel(
+        key=held.key,
+        source=held.model.source,
+        parts=tuple(
+            HeldPart(
+                name=name,
+                bytes=each.bytes,
+                tier=each.tier,
+                leases=each.leases,
+                shared=len(each.owners) > 1,
+            )
+            for name, each in held.parts.items()
+        ),
+        rendering=held.rendering,
+        used_at=held.used_at,
+        keep_alive=held.keep_alive,
+        load_seconds=held.load_seconds,
+    )

@@ -1,0 +1,363 @@
+"""Decides what one device does next, and has it done: whose weights are read, who renders.
+
+The loop decides. The device's thread owns the weights (`models.holder`) and renders. The loader's
+thread reads, so that a load does not stall the renders of a model that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from ..errors import EngineClosedError, GenerationStoppedError, OutOfMemoryError, ZitError
+from ..models import placement
+from ..models.holder import Holder
+from ..models.holdings import Holdings, weights_key
+from ..models.pipeline import Pipeline, Rendered
+from ..records import ModelRef
+from .device_thread import DeviceThread
+from .failures import forget_frames, outcome
+from .line import Line, Ticket, Wish
+from .loading import Loader
+from .really_free import until_free
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """The line of one device, and the tasks that serve it. Lives on one loop."""
+
+    def __init__(
+        self,
+        holder: Holder,
+        thread: DeviceThread,
+        *,
+        open_pipeline: Callable[[ModelRef], Pipeline],
+        load_timeout: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.line = Line()
+        self.running: Ticket | None = None
+        self.loading: Ticket | None = None
+        self.loads = 0
+        self.load_seconds = 0.0
+        self.renders = 0
+        self.usual_seconds = 10.0
+        """What a render takes here, about; before the first one, a guess."""
+        self.closed = False
+        self._holder = holder
+        self._thread = thread
+        self._loader = Loader(open_pipeline, timeout=load_timeout, discard=self._discard)
+        self._clock = clock
+        self._sleep = sleep
+        self._numbers = itertools.count()
+        self._leaving: frozenset[str] = frozenset()
+        self._current: str | None = None
+        self._owed: str | None = None
+        self._sizes: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loaded: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._planned = False
+
+    async def serve(self, model: ModelRef, wish: Wish | None) -> Rendered | None:
+        """Return the answer to the wish when its turn has come; without a wish, have the weights here.
+
+        Whoever is cancelled leaves the line at once, or ends the render at its next step and waits for
+        that.
+        """
+        if self.closed:
+            raise EngineClosedError("the renderer is closed")
+        ticket = Ticket(
+            key=weights_key(model),
+            model=model,
+            wish=wish,
+            number=next(self._numbers),
+            arrived_at=time.monotonic(),
+            outcome=asyncio.get_running_loop().create_future(),
+        )
+        self.line.add(ticket)
+        self.plan()
+        try:
+            return await ticket.outcome
+        except asyncio.CancelledError:
+            if self.line.remove(ticket):
+                self.plan()
+            else:
+                if wish is not None:
+                    wish.watcher.stop()
+                await ticket.ended.wait()
+            raise
+
+    async def loaded(self) -> None:
+        """Return when the load that runs now has ended."""
+        if self._loaded is not None:
+            await asyncio.wait([self._loaded])
+
+    async def close(self, patience: float) -> None:
+        """Send everybody home, stop what renders, let go of all weights."""
+        self.closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for ticket in self.line:
+            self._dismiss(ticket, EngineClosedError("the renderer was closed before this one's turn"))
+        if self.running is not None and self.running.wish is not None:
+            self.running.wish.watcher.stop()
+        self._loader.close()
+        if self._loaded is not None:
+            self._loaded.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=patience)
+        letting_go = asyncio.ensure_future(self._thread.run(self._holder.close_all))
+        done, _ = await asyncio.wait([letting_go], timeout=0.0 if self.running else patience)
+        if done:
+            self._thread.close(patience)
+        else:
+            # It hangs, and keeps what it has; the program ends all the same.
+            letting_go.cancel()
+            self._thread.abandon()
+
+    # Deciding
+
+    def plan(self) -> None:
+        """Decide what to do next, once for all that happens in this turn of the loop."""
+        if not self._planned and not self.closed:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._decide)
+
+    def _decide(self) -> None:
+        self._planned = False
+        if self.closed:
+            return
+        held = self._holder.snapshot
+        here = frozenset(model.key for model in held.models)
+        waited_for = self.line.keys()
+        if self._owed not in waited_for:
+            self._owed = None
+        for ticket in self.line:
+            if ticket.wish is None and ticket.key in here - self._leaving:
+                self.line.remove(ticket)
+                self._start(self._warm(ticket))
+        if self.loading is None:
+            self._maybe_load(held, here, waited_for)
+        if self.running is None:
+            self._maybe_render(here - self._leaving)
+
+    def _maybe_render(self, here: frozenset[str]) -> None:
+        now = time.monotonic()
+        chosen = self.line.choose(
+            now,
+            current=self._current,
+            owed=self._owed,
+            among=lambda ticket: ticket.wish is not None and ticket.key in here,
+        )
+        if chosen is None or chosen.wish is None:
+            return
+        self.line.take(chosen, now)
+        self.running, self._current = chosen, chosen.key
+        if self._owed == chosen.key:
+            self._owed = None
+        self._start(self._render(chosen, chosen.wish))
+
+    def _maybe_load(self, held: Holdings, here: frozenset[str], waited_for: frozenset[str]) -> None:
+        """Start to read the weights of the first in line whose are not here.
+
+        At once, where that disturbs nobody. Where it closes a model that others wait for, when their
+        turn has come.
+        """
+        now = time.monotonic()
+        target = self.line.choose(
+            now, current=self._current, owed=self._owed, among=lambda ticket: ticket.key not in here
+        )
+        if target is None:
+            return
+        close: tuple[str, ...] = ()
+        if target.key in self._sizes:
+            plan = placement.plan_load(
+                held,
+                self._holder.budget,
+                expected_bytes=self._sizes[target.key],
+                wanted=waited_for,
+                now=self._clock(),
+                one_memory=self._holder.memory.is_ram,
+            )
+            if self.running is not None and not plan.fits:
+                return
+            if not waited_for.isdisjoint(plan.close):
+                first = self.line.choose(now, current=self._current, owed=self._owed)
+                if self.running is not None or first is None or first.key != target.key:
+                    return
+            close = plan.close
+        self.loading, self._leaving = target, frozenset(close)
+        self._loaded = self._start(self._load(target, close))
+
+    # Doing
+
+    def _dismiss(self, ticket: Ticket, answer: Rendered | ZitError | None) -> None:
+        """Give the ticket its answer, or its error."""
+        self.line.remove(ticket)
+        ticket.ended.set()
+        if ticket.outcome.done():
+            return
+        if isinstance(answer, BaseException):
+            ticket.outcome.set_exception(answer)
+        else:
+            ticket.outcome.set_result(answer)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _load(self, ticket: Ticket, close: tuple[str, ...]) -> None:
+        key, model = ticket.key, ticket.model
+        try:
+            if key not in self._sizes:
+                # Known now; whether there is room is decided again.
+                self._sizes[key] = await self._loader.size(model)
+                return
+            if close:
+                await self._thread.run_soon(self._holder.close, close)
+            started = time.perf_counter()
+            pipeline = await self._open(model)
+            if isinstance(pipeline, ZitError):
+                self._load_failed(key, pipeline)
+                return
+            seconds = time.perf_counter() - started
+            adopted = await self._thread.run_soon(
+                outcome, f"reading {model.source!r}", "cpu", self._holder.adopt, model, pipeline, seconds
+            )
+            if isinstance(adopted, ZitError):
+                self._discard(pipeline)
+                self._load_failed(key, adopted)
+                return
+            self.loads += 1
+            self.load_seconds += seconds
+            self._owed = key
+            for held in self._holder.snapshot.models:
+                if held.key == key:
+                    self._sizes[key] = sum(part.bytes for part in held.parts)
+        finally:
+            self.loading, self._leaving = None, frozenset()
+            self._plan_expiry()
+            self.plan()
+
+    async def _open(self, model: ModelRef) -> Pipeline | ZitError:
+        opened = await self._loader.open(model)
+        if not isinstance(opened, OutOfMemoryError):
+            return opened
+        log.warning("memory ran out while %r was read; everything idle goes, then once more", model.source)
+        await self._thread.run(self._holder.close_all)
+        await until_free(self._free_bytes, opened.needed, self._sleep)
+        return await self._loader.open(model)
+
+    def _load_failed(self, key: str, error: ZitError) -> None:
+        """Tell all who wait for these weights; the next one who asks tries again."""
+        forget_frames(error)
+        for ticket in self.line:
+            if ticket.key == key:
+                self._dismiss(ticket, error)
+
+    async def _warm(self, ticket: Ticket) -> None:
+        warmed = await self._thread.run_soon(
+            outcome,
+            f"preparing {ticket.model.source!r}",
+            self._holder.memory.device,
+            self._holder.warm,
+            ticket.key,
+        )
+        self._dismiss(ticket, warmed)
+        self._plan_expiry()
+
+    async def _render(self, ticket: Ticket, wish: Wish) -> None:
+        started = time.perf_counter()
+        try:
+            rendered = await self._attempt(ticket, wish)
+            if isinstance(rendered, OutOfMemoryError):
+                rendered = await self._once_more(ticket, wish, rendered)
+            if rendered is None:
+                # Its weights went in the meantime: they are read again.
+                self._put_back(ticket)
+                return
+            if isinstance(rendered, ZitError):
+                forget_frames(rendered)
+            else:
+                self.renders += 1
+                self.usual_seconds += (time.perf_counter() - started - self.usual_seconds) / 4
+            self._dismiss(ticket, rendered)
+            await self._thread.run(outcome, "parking", self._holder.memory.device, self._holder.settle)
+        finally:
+            self.running = None
+            self._plan_expiry()
+            self.plan()
+
+    async def _attempt(self, ticket: Ticket, wish: Wish) -> Rendered | ZitError | None:
+        return await self._thread.run(
+            lambda: outcome(
+                f"rendering with {ticket.model.source!r}",
+                self._holder.memory.device,
+                self._holder.render,
+                ticket.key,
+                wish.request,
+                wish.watcher,
+            )
+        )
+
+    async def _once_more(
+        self, ticket: Ticket, wish: Wish, error: OutOfMemoryError
+    ) -> Rendered | ZitError | None:
+        """Park everything idle, wait until memory is really free, and try a second and last time."""
+        device = self._holder.memory.device
+        log.warning("memory ran out on %s (%s); everything idle is parked, then once more", device, error)
+        await self._thread.run(self._holder.expect_more, ticket.key)
+        await self._thread.run(self._holder.clear_out, ticket.key)
+        needed = await self._thread.run(self._holder.needed_bytes, ticket.key, wish.request)
+        free = await until_free(self._free_bytes, max(needed, error.needed), self._sleep)
+        if wish.watcher.wants_stop():
+            return GenerationStoppedError("the generation was stopped while it waited for memory")
+        again = await self._attempt(ticket, wish)
+        if not isinstance(again, OutOfMemoryError):
+            return again
+        await self._thread.run(self._holder.clear_out, ticket.key)
+        return OutOfMemoryError(needed=again.needed or needed, free=again.free or free or 0, device=device)
+
+    def _put_back(self, ticket: Ticket) -> None:
+        if ticket.outcome.done():
+            ticket.ended.set()
+        else:
+            self.line.add(ticket)
+
+    async def _free_bytes(self) -> int | None:
+        return await self._thread.run(self._holder.memory.free)
+
+    def _discard(self, pipeline: Pipeline) -> None:
+        """Let go of a pipeline that nobody holds."""
+        try:
+            self._thread.submit_soon(pipeline.close)
+        except RuntimeError:
+            pipeline.close()  # its thread has ended, and with it everything that could be in the way
+
+    # Time
+
+    def _plan_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self.closed:
+            return
+        seconds = placement.next_expiry(
+            self._holder.snapshot.models, ram_keep_alive=self._holder.ram_keep_alive, now=self._clock()
+        )
+        if seconds is not None:
+            later = asyncio.get_running_loop().call_later
+            self._expiry = later(max(seconds, 0.01), lambda: self._start(self._expire()))
+
+    async def _expire(self) -> None:
+        await self._thread.run_soon(outcome, "parking", self._holder.memory.device, self._holder.expire)
+        self._plan_expiry()

@@ -1,0 +1,145 @@
+"""Renders in this process. The doors: what a caller, a host and the CLI may ask of one device."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from ..errors import EngineClosedError, QueueFullError
+from ..models.budget import budget_of
+from ..models.device_memory import DeviceMemory, total_ram
+from ..models.holder import Holder
+from ..models.holdings import Holdings, alike, weights_key
+from ..models.pipeline import Pipeline, Rendered, Watcher
+from ..records import ModelRef, Request
+from ..settings import Settings
+from .device_thread import DeviceThread
+from .dispatch import Dispatcher
+from .line import Stoppable, Wish
+
+
+class LocalRenderer:
+    """Renders on one device of this process. Belongs to the loop on which it is first asked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_pipeline: Callable[[ModelRef], Pipeline],
+        make_room: Callable[[int, str], int],
+        device: str | None = None,
+        clock: Callable[[], float] = time.time,
+        free_memory: Callable[[], int] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._limit = settings.queue_limit
+        self._thread = DeviceThread()
+        self._holder = Holder(
+            budget=budget_of(settings, total_ram()),
+            memory=DeviceMemory(device or settings.device, free_memory),
+            make_room=make_room,
+            keep_alive=settings.keep_alive,
+            ram_keep_alive=settings.ram_keep_alive,
+            clock=clock,
+            between_stages=self._thread.run_short,
+        )
+        self._desk = Dispatcher(
+            self._holder,
+            self._thread,
+            open_pipeline=open_pipeline,
+            load_timeout=settings.load_timeout,
+            clock=clock,
+            sleep=sleep,
+        )
+
+    async def render(self, request: Request, watcher: Watcher) -> Rendered:
+        """Return the answer to one request, when its turn has come.
+
+        Raises QueueFullError, EngineClosedError, GenerationStoppedError, and what the pipeline or its
+        loading raised. Whoever is cancelled leaves the line at once, or ends the render at its next
+        step and waits for that.
+        """
+        waiting = sum(ticket.wish is not None for ticket in self._desk.line)
+        if waiting >= self._limit + (self._desk.running is None):
+            seconds = max(1.0, waiting * self._desk.usual_seconds)
+            raise QueueFullError(limit=self._limit, retry_after=seconds)
+        rendered = await self._desk.serve(request.model, Wish(request, Stoppable(watcher)))
+        if rendered is None:
+            raise EngineClosedError("the renderer was closed")
+        return rendered
+
+    async def preload(self, model: ModelRef) -> None:
+        """Have the model's weights here, and on the device as far as they fit beside what is there."""
+        await self._desk.serve(model, None)
+
+    async def unload(self, model: ModelRef) -> bool:
+        """Let go of the model's weights, after its render if it renders; say whether any were held.
+
+        A reference without identity names everything of its source.
+        """
+        while (loading := self._desk.loading) is not None and (
+            loading.key == weights_key(model) or (not model.identity and loading.model.source == model.source)
+        ):
+            await self._desk.loaded()
+        gone = await self._free(self._holder.close_like, model, still=lambda each: alike(each, model))
+        return bool(gone)
+
+    async def unload_all(self) -> int:
+        """Let go of all weights, of a model that renders after its render; return how many models."""
+        return len(await self._free(self._holder.close_all, still=lambda _: True))
+
+    async def give_back(self, wanted_bytes: int) -> int:
+        """Move idle weights off the device until so many bytes are freed; return how many were.
+
+        At the next moment between two stages, if something renders.
+        """
+        return 0 if self._desk.closed else await self._thread.run_soon(self._holder.park, wanted_bytes)
+
+    def give_back_blocking(self, wanted_bytes: int, patience: float = 1.0) -> int:
+        """`give_back` for a host's thread, which gets an answer within so many seconds.
+
+        What could not be freed by then is freed later. Also from inside `zit_make_room`.
+        """
+        return self._thread.run_blocking(self._holder.park, patience, wanted_bytes) or 0
+
+    async def park_idle(self) -> None:
+        """Move all idle weights off the device."""
+        if not self._desk.closed:
+            await self._thread.run_soon(self._holder.park_idle)
+
+    def holdings(self) -> Holdings:
+        """Return what is held and done at this moment. From any thread."""
+        desk = self._desk
+        running, loading = desk.running, desk.loading
+        return replace(
+            self._holder.snapshot,
+            loads=desk.loads,
+            load_seconds=desk.load_seconds,
+            renders=desk.renders,
+            queued=len(desk.line),
+            running=running.model.source if running else None,
+            loading=loading.model.source if loading else None,
+        )
+
+    async def close(self, patience: float = 30.0) -> None:
+        """Send everybody home, stop what renders, let go of all weights. Twice is fine.
+
+        What does not end within `patience` seconds is left behind.
+        """
+        if not self._desk.closed:
+            await self._desk.close(patience)
+
+    async def _free(
+        self, close: Callable[..., list[str]], *args: object, still: Callable[[Any], bool]
+    ) -> list[str]:
+        """Close what is idle soon, and what renders after its render."""
+        if self._desk.closed:
+            return []
+        gone = await self._thread.run_soon(close, *args)
+        if any(still(model) for model in self._holder.snapshot.models):
+            gone += await self._thread.run(close, *args)
+        self._desk.plan()
+        return gone

@@ -66,11 +66,13 @@ def plain() -> Callable[..., Any]:
     """Open a model as diffusers does."""
 
     def open_it(folder: Path, dtype: str = "float32", **replaced: Any) -> Any:
+        import diffusers
         import torch
-        from diffusers import ZImagePipeline
 
-        pipe = ZImagePipeline.from_pretrained(
-            str(folder), local_files_only=True, dtype=getattr(torch, dtype), **replaced
+        release = tuple(int(number) for number in diffusers.__version__.split(".")[:2])
+        wanted = {"dtype" if release >= (0, 41) else "torch_dtype": getattr(torch, dtype)}
+        pipe = diffusers.ZImagePipeline.from_pretrained(
+            str(folder), local_files_only=True, **wanted, **replaced
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
@@ -137,6 +139,7 @@ def plainly() -> Callable[..., Pixels]:
     """Make the picture of a request as somebody would who calls diffusers."""
 
     def make(pipe: Any, request: Request, **arguments: Any) -> Pixels:
+        import diffusers
         import torch
         from diffusers import ZImageImg2ImgPipeline
 
@@ -144,7 +147,7 @@ def plainly() -> Callable[..., Pixels]:
             "prompt": request.prompt,
             "width": request.width,
             "height": request.height,
-            "num_inference_steps": request.steps,
+            "num_inference_steps": request.steps + (diffusers.__version__ < "0.39"),
             "guidance_scale": request.guidance,
             "generator": torch.Generator("cpu").manual_seed(request.seed),
         }

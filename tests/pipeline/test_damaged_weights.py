@@ -158,7 +158,10 @@ def test_a_damaged_config_is_named(open_zimage, copy, content):
 
 
 def test_a_tokenizer_without_a_chat_template_is_an_error(open_zimage, copy):
-    (copy / "tokenizer" / "chat_template.jinja").unlink()
+    (copy / "tokenizer" / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((copy / "tokenizer" / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (copy / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
 
     with pytest.raises(ModelError, match="chat template"):
         open_zimage(copy)

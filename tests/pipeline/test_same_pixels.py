@@ -150,6 +150,10 @@ def test_an_input_picture_is_turned_upright(zimage, ask, render):
     ids=str,
 )
 def test_a_scheduler_config_is_laid_over_the_models_own(zimage, plain_tiny, ask, render, plainly, config):
+    import diffusers
+
+    if "use_exponential_sigmas" in config and diffusers.__version__ < "0.39":
+        pytest.skip("this diffusers asks for the logarithm of its last noise level, nought")
     request = ask(scheduler=SchedulerRef(config=config))
     components = plain_tiny.components
     scheduler = components["scheduler"]

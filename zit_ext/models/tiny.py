@@ -138,6 +138,9 @@ def components(seed: int = 0) -> dict[str, Any]:
             use_post_quant_conv=False,
             force_upcast=True,
         )
+        # Some versions of diffusers leave them as they find the memory.
+        torch.nn.init.zeros_(transformer.x_pad_token)
+        torch.nn.init.zeros_(transformer.cap_pad_token)
     scheduler = FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000, shift=3.0, use_dynamic_shifting=False
     )

@@ -107,7 +107,7 @@ class ZImage:
     def move(self, part: str, tier: WeightTier) -> None:
         """Move one part between RAM and VRAM; on the CPU, both are the same place."""
         with zimage_devices.plain_torch(self._device):
-            zimage_devices.within_memory(lambda: self._placement.move(part, tier), self._device)
+            zimage_devices.guarded(lambda: self._placement.move(part, tier), self._device)
         if tier is not WeightTier.VRAM and self._device != "cpu":
             zimage_devices.release(self._device)
 
@@ -187,7 +187,7 @@ class ZImage:
                     self._memo.keep((text, limit, flags), embedding)
 
             with self._stage(lease, clock, TEXT_ENCODER):
-                zimage_devices.within_memory(encode, self._device)
+                zimage_devices.guarded(encode, self._device)
         return {field: embedding for field, embedding in found.items() if embedding is not None}
 
     def _denoise(self, task: Task, embeddings: dict[str, Embedding], lease: Lease, clock: _Stopwatch) -> Any:
@@ -207,7 +207,7 @@ class ZImage:
             return zimage_rendering.denoise(pipe, task, on_device)
 
         with self._stage(lease, clock, *parts):
-            return zimage_devices.within_memory(denoise, self._device)
+            return zimage_devices.guarded(denoise, self._device)
 
     def _decode(
         self, request: Request, latents: Any, lease: Lease, clock: _Stopwatch
@@ -220,14 +220,14 @@ class ZImage:
         with self._stage(lease, clock, VAE):
             self._set_tiling(self._tiling)
             try:
-                return zimage_devices.within_memory(decode, self._device), ()
+                return zimage_devices.guarded(decode, self._device), ()
             except OutOfMemoryError:
                 if self._tiling:
                     raise
             # Outside of the handler: the error no longer holds on to the memory that it is about.
             zimage_devices.release(self._device)
             self._set_tiling(True)
-            return zimage_devices.within_memory(decode, self._device), (TILED,)
+            return zimage_devices.guarded(decode, self._device), (TILED,)
 
     @contextmanager
     def _stage(self, lease: Lease, clock: _Stopwatch, *parts: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import re
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ..errors import OutOfMemoryError, RequestError, SettingError
+from ..errors import ModelError, OutOfMemoryError, RequestError, SettingError, ZitError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> str:
@@ -79,7 +82,7 @@ def set_attention(transformer: Any, backend: str) -> None:
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
     # Setting a model's backend also makes it the default of every model in the process.
-    before = _AttentionBackendRegistry.get_active_backend()[0]
+    before = _AttentionBackendRegistry._active_backend
     try:
         with quiet():
             transformer.set_attention_backend(backend)
@@ -90,7 +93,7 @@ def set_attention(transformer: Any, backend: str) -> None:
             f"it does not run here ({error}); choose auto, or install what it needs",
         ) from error
     finally:
-        _AttentionBackendRegistry.set_active_backend(before)
+        _AttentionBackendRegistry._active_backend = before
 
 
 @contextmanager
@@ -179,17 +182,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
-def within_memory(action: Callable[[], T], device: str) -> T:
-    """Return what the action returns. Raises our OutOfMemoryError where memory runs out.
+def guarded(action: Callable[[], T], device: str) -> T:
+    """Return what the action returns, with the libraries' errors made ours.
 
-    The library's error is not kept as a cause: its frames hold the tensors that fill the memory.
+    OutOfMemoryError where memory runs out, ModelError for anything else that torch and diffusers
+    raise. Their errors are logged and not kept as a cause: the frames hold on to the tensors that
+    fill the memory. What a watcher raises passes through.
     """
     try:
         return action()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        failure = out_of_memory(error, device)
+    except ZitError:
+        raise
+    except (RuntimeError, MemoryError, ValueError, TypeError, LookupError, AssertionError) as error:
+        failure: ModelError
+        if is_out_of_memory(error):
+            failure = out_of_memory(error, device)
+        else:
+            log.exception("a stage of the render failed")
+            failure = ModelError(f"the render failed on {device}: {type(error).__name__}: {error}"[:500])
     raise failure
 
 

@@ -65,12 +65,15 @@ def _module(found: PartFiles, dtype: str) -> Any:
 
 
 def _text_encoder(found: PartFiles, dtype: Any) -> Any:
+    import transformers
     from transformers import Qwen3Config, Qwen3Model
 
+    # The argument's name before transformers 5. It must be given: a bf16 file loads mixed without.
+    wanted = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": dtype}
     if not found.single:
         folder = str(found.config)
         model, report = Qwen3Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **wanted
         )
     else:
         config = Qwen3Config.from_pretrained(str(found.config), local_files_only=True)
@@ -78,7 +81,7 @@ def _text_encoder(found: PartFiles, dtype: Any) -> Any:
         state = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in tensors.items()}
         state.pop("lm_head.weight", None)
         model, report = Qwen3Model.from_pretrained(
-            None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+            None, config=config, state_dict=state, output_loading_info=True, **wanted
         )
     _check_report(found, report)
     return model
@@ -98,9 +101,11 @@ def _vae(found: PartFiles, dtype: Any) -> Any:
 
 def _diffusers_module(kind: Any, found: PartFiles, dtype: Any) -> Any:
     if found.single:
-        # The folder is always given: without it, diffusers would ask a hub for the config.
+        # The names before the prefix are what every version of diffusers converts. The folder is
+        # always given: without it, diffusers would ask a hub for the config.
+        tensors = _tensors(found.files[0])
         return kind.from_single_file(
-            str(found.files[0]),
+            {name.removeprefix("model.diffusion_model."): tensor for name, tensor in tensors.items()},
             config=str(found.config),
             local_files_only=True,
             torch_dtype=dtype,
@@ -118,10 +123,10 @@ def _diffusers_module(kind: Any, found: PartFiles, dtype: Any) -> Any:
 
 def _tensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
     try:
-        tensors: dict[str, Any] = load(path.read_bytes())
+        tensors: dict[str, Any] = load_file(path)
     except SafetensorError as error:
         raise damaged(path, str(error)) from error
     return tensors

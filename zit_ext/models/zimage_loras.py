@@ -61,12 +61,13 @@ class LoraPatches:
 def _load(pipe: Any, name: str, field: str, lora: LoraRef) -> None:
     path = _path(lora)
     checkpoints.read(path)
+    found: dict[str, Any] = {"weight_name": path.name, "local_files_only": True, "use_safetensors": True}
     try:
         with quiet(), warnings.catch_warnings():
             # That there are several adapters is no surprise.
             warnings.simplefilter("ignore", UserWarning)
-            expected = pipe.lora_state_dict(str(path), local_files_only=True, use_safetensors=True)
-            pipe.load_lora_weights(str(path), adapter_name=name, local_files_only=True, use_safetensors=True)
+            expected = pipe.lora_state_dict(str(path.parent), **found)
+            pipe.load_lora_weights(str(path.parent), adapter_name=name, **found)
     except Exception as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, str(pipe.transformer.device)) from error

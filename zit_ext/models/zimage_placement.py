@@ -7,7 +7,7 @@
   layers at a time to the device, and back: slow, and a few hundred megabytes are enough. They are
   not leased: they take no room to speak of. The VAE is small and moves like `model`.
 
-On the CPU all three are the same place; the pixels are equal in all of them.
+The pixels are equal in all of them. On the CPU there is one place only, and all of them are `none`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any
 from .pipeline import WeightTier
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER
 
+STREAMED: Mapping[str, str] = {TEXT_ENCODER: "leaf_level", TRANSFORMER: "block_level"}
+"""The parts that pass through the device in groups, and how diffusers makes the groups."""
+
 
 class Placement:
     """Moves the modules of one pipeline between RAM and a device."""
@@ -26,14 +29,15 @@ class Placement:
     def __init__(self, modules: Mapping[str, Any], device: str, offload: str) -> None:
         self._modules = modules
         self._device = device
-        self._offload = offload
-        self._grouped: frozenset[str] = frozenset()
-        if offload == "group":
-            self._group()
+        self._offload = offload if device != "cpu" else "none"
+        self._streamed: frozenset[str] = frozenset()
+        if self._offload == "group":
+            stream_in_groups(modules, device)
+            self._streamed = frozenset(STREAMED)
 
     def streams(self, part: str) -> bool:
         """Say whether the part stays in RAM and passes through the device a few layers at a time."""
-        return part in self._grouped
+        return part in self._streamed
 
     def move(self, part: str, tier: WeightTier) -> None:
         """Do what the holder says, as far as the mode leaves it to the holder."""
@@ -54,36 +58,41 @@ class Placement:
 
     def clean_up(self) -> None:
         """Take the hooks of the low-memory modes off the modules."""
-        if not self._grouped:
-            return
-        from diffusers.hooks.hooks import HookRegistry
-
-        for part in self._grouped:
-            for module in self._modules[part].modules():
-                registry = getattr(module, "_diffusers_hook", None)
-                if isinstance(registry, HookRegistry):
-                    registry.remove_hook("group_offloading", recurse=False)
-        self._grouped = frozenset()
+        if self._streamed:
+            stop_streaming(self._modules)
+        self._streamed = frozenset()
 
     def _put(self, part: str, where: str) -> None:
         module = self._modules[part]
-        if part in self._grouped or str(_place_of(module)) == where:
+        if part in self._streamed or str(_place_of(module)) == where:
             return
         module.to(where)
 
-    def _group(self) -> None:
-        import torch
-        from diffusers.hooks import apply_group_offloading
 
-        for part, kind in ((TEXT_ENCODER, "leaf_level"), (TRANSFORMER, "block_level")):
-            apply_group_offloading(
-                self._modules[part],
-                onload_device=torch.device(self._device),
-                offload_device=torch.device("cpu"),
-                offload_type=kind,
-                num_blocks_per_group=1 if kind == "block_level" else None,
-            )
-        self._grouped = frozenset((TEXT_ENCODER, TRANSFORMER))
+def stream_in_groups(modules: Mapping[str, Any], device: str) -> None:
+    """Have the large modules stay in RAM and pass through the device a few layers at a time."""
+    import torch
+    from diffusers.hooks import apply_group_offloading
+
+    for part, kind in STREAMED.items():
+        apply_group_offloading(
+            modules[part],
+            onload_device=torch.device(device),
+            offload_device=torch.device("cpu"),
+            offload_type=kind,
+            num_blocks_per_group=1 if kind == "block_level" else None,
+        )
+
+
+def stop_streaming(modules: Mapping[str, Any]) -> None:
+    """Take back what `stream_in_groups` did. The modules are in RAM."""
+    from diffusers.hooks.hooks import HookRegistry
+
+    for part in STREAMED:
+        for module in modules[part].modules():
+            registry = getattr(module, "_diffusers_hook", None)
+            if isinstance(registry, HookRegistry):
+                registry.remove_hook("group_offloading", recurse=False)
 
 
 def _place_of(module: Any) -> Any:

@@ -82,11 +82,15 @@ def denoise(pipe: Any, task: Task, embeddings: Mapping[str, Any]) -> Any:
     import torch
 
     request, watcher = task.request, task.watcher
+    steps = steps_to_ask(request.steps, diffusers.__version__)
+    without_effect = steps - request.steps if request.sigmas is None else 0
 
     def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        done, total = index + 1, pipe.num_timesteps
+        done, total = index + 1, pipe.num_timesteps - without_effect
+        if done > total:
+            return {}
         # Image-to-image begins in the middle of the schedule.
-        now = len(pipe.scheduler.timesteps) - total + done
+        now = len(pipe.scheduler.timesteps) - pipe.num_timesteps + done
         task.previews.step(done, total, tensors["latents"], pipe.scheduler.sigmas[now - 1 : now + 1])
         watcher.step(done, total)
         stop_if_wanted(watcher)
@@ -99,7 +103,7 @@ def denoise(pipe: Any, task: Task, embeddings: Mapping[str, Any]) -> Any:
         negative_prompt_embeds=[embeddings["negative_prompt"]] if request.guidance > 0 else None,
         width=request.width,
         height=request.height,
-        num_inference_steps=steps_to_ask(request.steps, diffusers.__version__),
+        num_inference_steps=steps,
         sigmas=None if request.sigmas is None else list(request.sigmas),
         guidance_scale=request.guidance,
         cfg_normalization=request.cfg_normalization,

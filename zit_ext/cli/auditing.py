@@ -1,0 +1,134 @@
+"""Renders stored answers again and compares the pixels: does the second law hold on this machine?
+
+The store keeps digests of files and not their places. Weights are looked for where the entry says its
+model came from, and other files where their digests were seen last; what is not found, or is not what
+it was, cannot be audited, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any
+
+from ..errors import ModelError, PluginError, RequestError, ZitError
+from ..fingerprint import differing_fields, fingerprint
+from ..questions import environment_digest, is_pending
+from ..records import (
+    CacheMode,
+    Entry,
+    FieldValue,
+    FileRef,
+    LoraRef,
+    ModelRef,
+    Request,
+    SchedulerRef,
+)
+from ..results.details import EntryDetails
+from ..runtime import Runtime
+from ..settings import Settings
+
+FindSource = Callable[[str], "str | None"]
+"""Where a file with this digest was seen last."""
+
+
+class Finding(str, Enum):
+    """What an audit of one entry came to."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    NOT_AUDITABLE = "not auditable"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One entry, rendered again."""
+
+    entry: Entry
+    finding: Finding
+    words: str = ""
+
+
+def neutral(settings: Settings) -> Settings:
+    """Return settings that add nothing to a request: a stored one says everything itself."""
+    return replace(
+        settings, dtype="auto", attention="auto", offload="none", vae_tiling=False, namespace="default",
+        long_prompts="cut", preload=(),
+    )  # fmt: skip
+
+
+def audit(details: EntryDetails, runtime: Runtime, find_source: FindSource) -> Audit:
+    """Render the entry's request again, and compare. The runtime's settings are `neutral`."""
+    entry, stored = details.entry, details.fields
+    if details.redacted:
+        return Audit(entry, Finding.NOT_AUDITABLE, "its prompt is not stored")
+    try:
+        request = request_of_fields(stored, entry.model, find_source)
+        changed = _changed(request, stored, entry.key, runtime)
+    except (LookupError, ModelError, PluginError, RequestError) as error:
+        return Audit(entry, Finding.NOT_AUDITABLE, str(error.args[0] if error.args else error))
+    if changed:
+        return Audit(entry, Finding.NOT_AUDITABLE, changed)
+    try:
+        result = runtime.generate_blocking(replace(request, cache=CacheMode.BYPASS))
+    except ZitError as error:
+        return Audit(entry, Finding.NOT_AUDITABLE, f"the render failed: {error}")
+    if result.digest == entry.content_digest:
+        return Audit(entry, Finding.SAME)
+    return Audit(entry, Finding.DIFFERS, f"rendered again, its digest is {result.digest}")
+
+
+def request_of_fields(stored: Mapping[str, FieldValue], model: str, find_source: FindSource) -> Request:
+    """Return the request that has these fields. Raises LookupError that says what is not known any more.
+
+    Fields of plugins stay out: the plugins give them again.
+    """
+    made: dict[str, Any] = {each.name: stored[each.name] for each in fields(Request) if each.name in stored}
+    if made.get("image") is not None:
+        raise LookupError("the picture that it started from is not stored")
+    made["extra"] = {
+        name.removeprefix("extra."): value for name, value in stored.items() if name.startswith("extra.")
+    }
+    made["model"] = _model(made["model"], model, find_source)
+    made["loras"] = tuple(
+        LoraRef(source=_source("LoRA", each["digest"], find_source), strength=each["strength"])
+        for each in made["loras"]
+    )
+    made["scheduler"] = SchedulerRef(**made["scheduler"])
+    if made.get("sigmas") is not None:
+        made["sigmas"] = tuple(made["sigmas"])
+    return Request(**made)
+
+
+def _model(stored: Mapping[str, Any], source: str, find_source: FindSource) -> ModelRef:
+    made = {name: value for name, value in stored.items() if name != "digest"}
+    for part, words in (("text_encoder", "text encoder"), ("vae", "VAE")):
+        if made.get(part) is not None:
+            made[part] = FileRef(source=_source(words, made[part]["digest"], find_source))
+    return ModelRef(**made, source=source)
+
+
+def _source(words: str, digest: str, find_source: FindSource) -> str:
+    source = find_source(digest)
+    if source is None:
+        raise LookupError(f"its {words} {digest[:12]} is not known on this machine any more")
+    return source
+
+
+def _changed(request: Request, stored: Mapping[str, FieldValue], key: str, runtime: Runtime) -> str | None:
+    """Return what is not any more as it was when the entry was made, or None."""
+    resolved: Request | None = runtime.files.resolve(request)
+    if resolved is not None and is_pending(resolved):
+        resolved = runtime.files.complete(resolved, lambda: False)
+    if resolved is None:
+        return "the files of the weights change just now"
+    now = dict(runtime.hooks.fingerprint_fields(resolved))
+    if stored["environment"] == "portable":
+        now["environment"] = "portable"
+    else:
+        record = runtime.environments.find(resolved.model.digest or "")
+        now["environment"] = None if record is None else environment_digest(record)
+    if fingerprint(now).key == key:
+        return None
+    return "changed since: " + (", ".join(differing_fields(now, stored)) or "the key's schema")

@@ -1,0 +1,60 @@
+"""What every command is given: a console, the settings, and the doors to engine and store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..errors import SettingError
+from ..plugins import Hooks
+from ..results.store import ResultStore
+from ..runtime import Runtime, plugins_for
+from ..settings import Settings
+from .console import Console
+
+OpenRuntime = Callable[[Settings], Runtime]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The world as a command sees it."""
+
+    options: argparse.Namespace
+    console: Console
+    open_runtime: OpenRuntime
+    environ: Mapping[str, str]
+
+    def settings(self) -> Settings:
+        """Return the user's settings, with what the command line says laid over them.
+
+        Raises SettingError.
+        """
+        return with_options(Settings.load(self.environ), self.options)
+
+    @contextmanager
+    def store(self, settings: Settings) -> Iterator[ResultStore]:
+        """Open the result store alone: no loop, no weights. Raises StoreError."""
+        hooks = Hooks(plugins_for(settings), slow_after=settings.hook_seconds)
+        store = ResultStore(settings, score=hooks.eviction_score)
+        store.open()
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Return the settings with `--profile`, `--settings` and `--cache-dir` laid over them, in this order."""
+    if options.profile:
+        settings = settings.with_profile(options.profile, "--profile")
+    for given in options.settings:
+        name, equals, value = given.partition("=")
+        if not equals:
+            raise SettingError("settings", given, "give NAME=VALUE, such as --settings max_entries=500")
+        settings = settings.with_values({name.strip(): value}, "--settings")
+    if options.cache_dir is not None:
+        settings = settings.with_values({"cache_dir": os.fspath(options.cache_dir)}, "--cache-dir")
+    return settings

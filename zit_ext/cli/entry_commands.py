@@ -1,0 +1,108 @@
+"""`zit-ext ls`, `show`, `rm`, `pin` and `unpin`: single entries of the store."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from . import human
+from .context import Context
+from .destinations import Destination
+from .entry_rows import SHORT, TABLE_HEAD, TABLE_RIGHT, entry_row, flat, json_fields, left, shown, table_row
+from .keys import entry_by_key
+from .parser import Commands
+from .selection import add_selection_options, selection_from
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add("ls", ls, help="list what is stored, newest first")
+    add_selection_options(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: everything, with times in seconds")
+
+    parser = commands.add("show", show, help="show one entry: every field of its request, and its picture")
+    parser.add_argument("key", metavar="KEY", help="the beginning of a key is enough while it is unique")
+    parser.add_argument("--out", metavar="FILE|FOLDER", help="write the picture; - is stdout")
+    parser.add_argument("--overwrite", action="store_true", help="write over a file that is there")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+    for name, run, help in (
+        ("rm", rm, "remove entries"),
+        ("pin", pin, "keep entries whatever the caps and the clock say"),
+        ("unpin", unpin, "let entries go again when their time comes"),
+    ):
+        parser = commands.add(name, run, help=help)
+        parser.add_argument("keys", nargs="+", metavar="KEY", help="the beginning of a key is enough")
+
+
+def ls(options: argparse.Namespace, context: Context) -> int:
+    now = time.time()
+    selection = selection_from(options, now)
+    with context.store(context.settings()) as store:
+        entries = store.entries(selection)
+    if options.json:
+        context.console.json([entry_row(entry) for entry in entries])
+    elif entries:
+        context.console.table(TABLE_HEAD, [table_row(entry, now) for entry in entries], right=TABLE_RIGHT)
+        if selection.limit and len(entries) == selection.limit:
+            context.console.note(f"{selection.limit} are shown; --limit 0 shows all")
+    else:
+        context.console.note("nothing is stored that fits")
+    return 0
+
+
+def show(options: argparse.Namespace, context: Context) -> int:
+    console, now = context.console, time.time()
+    with context.store(context.settings()) as store:
+        details = entry_by_key(store, options.key)
+        entry = details.entry
+        data = store.read_blob(entry.blob.digest) if options.out else b""
+    if options.out:
+        destination = Destination(options.out, media_type=entry.blob.media_type, overwrite=options.overwrite)
+        if destination.to_stdout:
+            console.bytes(data)
+            return 0
+        console.note(f"written: {destination.write(data, name=entry.key[:SHORT])}")
+    if options.json:
+        console.json({**entry_row(entry), "fields": json_fields(details.fields)})
+        return 0
+    facts = [
+        ("key", entry.key),
+        ("digest", entry.content_digest),
+        ("size", f"{human.size(entry.blob.size)} ({entry.blob.media_type})"),
+        ("namespace", entry.namespace),
+        ("model", entry.model or "-"),
+        ("prompt", "(not readable)" if entry.prompt is None else entry.prompt),
+        ("created", f"{human.age(now - entry.created_at)} ago"),
+        ("used", f"{human.count(entry.uses, 'time')}, last {human.age(now - entry.used_at)} ago"),
+        ("time left", left(entry, now)),
+        ("pinned", "yes" if entry.pinned else "no"),
+        ("saves", human.duration(entry.cost)),
+    ]
+    console.table(("entry", ""), facts)
+    console.say()
+    console.table(("field", "value"), [(name, shown(value)) for name, value in flat(details.fields)])
+    return 0
+
+
+def rm(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        keys = [entry_by_key(store, key).entry.key for key in options.keys]
+        removed = store.remove(keys)
+    context.console.say(f"removed {human.count(removed, 'entry', 'entries')}")
+    return 0
+
+
+def pin(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        keys = [entry_by_key(store, key).entry.key for key in options.keys]
+        store.pin(keys)
+    context.console.say(f"pinned {human.count(len(keys), 'entry', 'entries')}")
+    return 0
+
+
+def unpin(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        keys = [entry_by_key(store, key).entry.key for key in options.keys]
+        store.unpin(keys)
+    context.console.say(f"unpinned {human.count(len(keys), 'entry', 'entries')}")
+    return 0

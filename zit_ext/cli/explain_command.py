@@ -1,0 +1,111 @@
+"""`zit-ext explain`: why two entries differ, and what would become of a request."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from ..fingerprint import differing_fields
+from ..models.environment import EnvironmentBook
+from ..models.resolver import Resolver
+from ..plugins import Hooks
+from ..runtime import plugins_for
+from . import human
+from .context import Context
+from .entry_rows import SHORT, entry_row, json_fields, left, shown
+from .explaining import Differences, Explainer, Explanation, Verdict
+from .keys import entry_by_key
+from .parser import Commands, UsageError
+from .request_options import add_request_options, request_from
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add(
+        "explain",
+        explain,
+        help="why a request would hit, miss or be bypassed; or in which fields two entries differ",
+        description="`explain KEY KEY` shows the fields in which two entries differ. `explain PROMPT`, with "
+        "the options of generate, or with --request FILE.json, says what would become of that request, "
+        "without loading anything.",
+    )
+    parser.add_argument("what", nargs="*", metavar="KEY KEY | PROMPT", help="two keys, or one prompt")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    add_request_options(parser)
+
+
+def explain(options: argparse.Namespace, context: Context) -> int:
+    if len(options.what) > 2:
+        raise UsageError("explain takes two keys, or one prompt in quotes")
+    return _entries(options, context) if len(options.what) == 2 else _request(options, context)
+
+
+def _entries(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        one, other = (entry_by_key(store, key) for key in options.what)
+    differences = differing_fields(one.fields, other.fields)
+    if options.json:
+        context.console.json({"keys": [one.entry.key, other.entry.key], "differences": _json(differences)})
+    elif differences:
+        _table(context, differences, (one.entry.key[:SHORT], other.entry.key[:SHORT]))
+    else:
+        context.console.say("They have the same fields.")
+    return 0
+
+
+def _request(options: argparse.Namespace, context: Context) -> int:
+    settings = context.settings()
+    request = request_from(options, options.what[0] if options.what else None)
+    now = time.time()
+    with context.store(settings) as store:
+        explainer = Explainer(
+            settings,
+            hooks=Hooks(plugins_for(settings), slow_after=settings.hook_seconds),
+            files=Resolver(settings),
+            environments=EnvironmentBook(settings.cache_dir / "environments"),
+            store=store,
+        )
+        explanation = explainer.explain(request, now)
+    if options.json:
+        context.console.json(_row(explanation))
+    else:
+        _say(explanation, context, now)
+    return 0
+
+
+def _say(explanation: Explanation, context: Context, now: float) -> None:
+    say = context.console.say
+    say(f"{explanation.verdict.value}: {explanation.reason}")
+    if explanation.key is not None:
+        say(f"key: {explanation.key}")
+    if explanation.verdict is Verdict.HIT and explanation.entry is not None:
+        entry = explanation.entry
+        say(
+            f"entry: {human.size(entry.blob.size)}, {human.age(now - entry.created_at)} old, "
+            f"used {human.count(entry.uses, 'time')}, time left: {left(entry, now)}, "
+            f"saves {human.duration(entry.cost)}"
+        )
+    if explanation.nearest is not None and explanation.differences is not None:
+        say(f"nearest entry: {explanation.nearest.key[:SHORT]}, which differs in")
+        _table(context, explanation.differences, ("this request", "that entry"))
+
+
+def _table(context: Context, differences: Differences, heads: tuple[str, str]) -> None:
+    rows = [(name, shown(one), shown(other)) for name, (one, other) in differences.items()]
+    context.console.table(("field", *heads), rows)
+
+
+def _row(explanation: Explanation) -> dict[str, Any]:
+    entry, nearest = explanation.entry, explanation.nearest
+    return {
+        "verdict": explanation.verdict.value,
+        "reason": explanation.reason,
+        "key": explanation.key,
+        "entry": None if entry is None else entry_row(entry),
+        "nearest": None if nearest is None else entry_row(nearest),
+        "differences": _json(explanation.differences or {}),
+    }
+
+
+def _json(differences: Differences) -> dict[str, list[Any]]:
+    return {name: [json_fields(one), json_fields(other)] for name, (one, other) in differences.items()}

@@ -1,0 +1,109 @@
+"""Why a request would hit, miss or be bypassed. Looks at everything that the engine would look at, and
+neither loads, renders nor counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from .. import policy
+from ..errors import BlobCorruptError, PluginError
+from ..fingerprint import differing_fields
+from ..plugins import Hooks
+from ..questions import Environments, Files, Questions
+from ..records import CacheMode, Entry, FieldValue, Fingerprint, Request
+from ..results.store import ResultStore
+from ..settings import Settings
+from . import human
+
+Differences = Mapping[str, tuple[FieldValue, FieldValue]]
+"""Fields by name: what the request has, and what the entry has."""
+
+
+class Verdict(str, Enum):
+    """What would become of the request."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would become of a request, and why."""
+
+    verdict: Verdict
+    reason: str
+    key: str | None = None
+    entry: Entry | None = None
+    """What would answer it, or what is there under its key and may not."""
+    nearest: Entry | None = None
+    """Of a miss: the entry that differs in the fewest fields."""
+    differences: Differences | None = None
+    """Between the request and the nearest entry."""
+
+
+class Explainer:
+    """Asks the same rooms as the engine, in the same order."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hooks: Hooks,
+        files: Files,
+        environments: Environments,
+        store: ResultStore,
+    ) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._files = files
+        self._store = store
+        self._questions = Questions(settings, hooks, environments)
+
+    def explain(self, request: Request, now: float) -> Explanation:
+        """Return what would become of the request. Raises RequestError, ModelError, StoreError."""
+        asked = policy.at_the_door(policy.with_defaults(request, self._settings))
+        try:
+            bypass = policy.own_bypass(asked, self._settings) or self._hooks.bypass(asked)
+            if bypass is not None:
+                return Explanation(Verdict.BYPASS, bypass.words)
+            question = self._questions.of(self._files.resolve(asked))
+        except PluginError as error:
+            return Explanation(Verdict.BYPASS, str(error))
+        if question.known is None:
+            return Explanation(Verdict.MISS, question.unknown or "its key is not known yet")
+        return self._looked_up(asked, question.known, now)
+
+    def _looked_up(self, asked: Request, known: Fingerprint, now: float) -> Explanation:
+        details = self._store.entry(known.key)
+        entry = None if details is None else details.entry
+        fault = "refresh renders without looking" if asked.cache is CacheMode.REFRESH else None
+        if entry is not None and fault is None:
+            fault = self._fault(entry, now)
+            if fault is None:
+                return Explanation(Verdict.HIT, "an entry has every field of the request", known.key, entry)
+        if entry is not None:
+            return Explanation(Verdict.MISS, fault or "", known.key, entry)
+        reason = fault or "no entry has every field of the request"
+        for nearest in self._store.nearest(known.fields, limit=1):
+            return Explanation(
+                Verdict.MISS,
+                reason,
+                known.key,
+                nearest=nearest.entry,
+                differences=differing_fields(known.fields, nearest.fields),
+            )
+        return Explanation(Verdict.MISS, "the store is empty", known.key)
+
+    def _fault(self, entry: Entry, now: float) -> str | None:
+        """Return why an entry may not answer."""
+        if entry.expires_at is not None and entry.expires_at <= now:
+            return f"its entry is stale: its time was over {human.age(now - entry.expires_at)} ago"
+        try:
+            self._store.read_blob(entry.blob.digest)
+        except BlobCorruptError as error:
+            return str(error)
+        return None

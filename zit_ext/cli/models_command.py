@@ -1,0 +1,80 @@
+"""`zit-ext models`: the weights that are found, and the one that the settings name."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import ModelError, RequestError
+from ..models import hub_cache
+from ..models.resolver import Resolver
+from ..policy import with_defaults
+from ..records import Request
+from ..settings import Settings
+from . import human
+from .context import Context
+from .found_weights import FoundWeights, found_weights
+from .parser import Commands
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add(
+        "models",
+        models,
+        help="list the weights that are found, and where",
+        description="Lists the weights in the model folders of the settings and in the Hugging Face cache. "
+        "Which ones a running program holds, that program knows: this one holds none.",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def models(options: argparse.Namespace, context: Context) -> int:
+    settings = context.settings()
+    found = found_weights(settings, context.environ)
+    chosen = _chosen(settings)
+    if options.json:
+        rows = [_row(each) for each in found]
+        places = {
+            "model_dirs": [str(each) for each in settings.model_dirs],
+            "hugging_face_cache": str(hub_cache.cache_folder(context.environ)),
+        }
+        context.console.json({"model": chosen, "found": rows, "places": places})
+        return 0
+    say = context.console.say
+    where = chosen["path"] or f"not found: {chosen['problem']}"
+    say(f"model of the settings: {chosen['source']} ({where})")
+    if found:
+        say()
+        table = [
+            (each.kind.value, each.name, human.size(each.bytes), each.pipeline or "single file", each.place)
+            for each in found
+        ]
+        context.console.table(("kind", "name", "size", "layout", "found in"), table, right=("size",))
+    else:
+        say("no other weights were found")
+    say()
+    say(f"model folders: {', '.join(map(str, settings.model_dirs)) or 'none (set model_dirs)'}")
+    say(f"Hugging Face cache: {hub_cache.cache_folder(context.environ)}")
+    return 0
+
+
+def _chosen(settings: Settings) -> dict[str, Any]:
+    """Return the model that requests get if they name none, and whether it is there."""
+    try:
+        resolved = Resolver(settings).resolve(with_defaults(Request(prompt="", seed=0), settings))
+    except (ModelError, RequestError) as error:
+        return {"source": settings.model, "path": None, "hashed": False, "problem": str(error)}
+    model = resolved.model
+    path = None if model.path is None else str(model.path)
+    return {"source": settings.model, "path": path, "hashed": model.digest is not None, "problem": None}
+
+
+def _row(each: FoundWeights) -> dict[str, Any]:
+    return {
+        "kind": each.kind.value,
+        "name": each.name,
+        "path": str(each.path),
+        "bytes": each.bytes,
+        "pipeline": each.pipeline or None,
+        "place": each.place,
+    }

@@ -1,0 +1,157 @@
+"""`zit-ext stats`, `prune`, `clear`, `export` and `import`: the store as a whole."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from ..results.archive import ArchiveReport
+from ..results.selection import Selection
+from ..results.store import ResultStore, Usage
+from . import human
+from .context import Context
+from .parser import Commands, UsageError
+
+HIT_RATE = "not known here: each process counts its own hits and misses, and the store keeps only the uses"
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add("stats", stats, help="say what is stored, and what it has saved")
+    parser.add_argument("--namespace", metavar="NAME", help="one namespace only")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+    parser = commands.add("prune", prune, help="remove what is of no more use: stale, over the caps, strays")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+    parser = commands.add("clear", clear, help="remove every entry, pinned ones too")
+    parser.add_argument("--namespace", metavar="NAME", help="only this namespace's")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    parser = commands.add("export", export, help="write what is stored into one file")
+    parser.add_argument("file", metavar="FILE", help="a ZIP archive; one that is there stays")
+    parser.add_argument("--namespace", metavar="NAME", help="only this namespace's")
+    parser.add_argument("--overwrite", action="store_true", help="write over a file that is there")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+    parser = commands.add("import", import_, help="take in what `export` wrote, each picture verified")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def stats(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        usage = store.usage(options.namespace)
+        uses, saved = saved_by(store, options.namespace)
+        spaces = [] if options.namespace else [space for space in store.namespaces() if space.entries]
+    if options.json:
+        row: dict[str, Any] = {**asdict(usage), "uses": uses, "saved_seconds": saved, "hit_rate": None}
+        row["namespaces"] = {space.name: {"entries": space.entries, "bytes": space.bytes} for space in spaces}
+        context.console.json(row)
+        return 0
+    context.console.table(("store", ""), [*_facts(usage), *_savings(uses, saved)])
+    if len(spaces) > 1:
+        context.console.say()
+        rows = [(space.name, f"{space.entries:,}", human.size(space.bytes)) for space in spaces]
+        context.console.table(("namespace", "entries", "size"), rows, right=("entries", "size"))
+    return 0
+
+
+def saved_by(store: ResultStore, namespace: str | None) -> tuple[int, float]:
+    """Return the uses of all entries, and the seconds of rendering that they saved."""
+    uses, seconds, page = 0, 0.0, 5_000
+    selection = Selection(namespace=namespace, order="oldest", limit=page)
+    while True:
+        entries = store.entries(selection)
+        uses += sum(entry.uses for entry in entries)
+        seconds += sum(entry.uses * entry.cost for entry in entries)
+        if len(entries) < page:
+            return uses, seconds
+        selection = Selection(namespace=namespace, order="oldest", limit=page, offset=selection.offset + page)
+
+
+def prune(options: argparse.Namespace, context: Context) -> int:
+    with context.store(context.settings()) as store:
+        report = store.prune()
+    if options.json:
+        context.console.json(asdict(report))
+        return 0
+    context.console.say(
+        f"freed {human.size(report.bytes)}: {human.count(report.stale, 'stale entry', 'stale entries')}, "
+        f"{report.evicted:,} over the caps, {human.count(report.orphans, 'stray file')}, "
+        f"{report.quarantined:,} from the quarantine"
+    )
+    return 0
+
+
+def clear(options: argparse.Namespace, context: Context) -> int:
+    settings = context.settings()
+    with context.store(settings) as store:
+        entries = store.usage(options.namespace).entries
+        what = human.count(entries, "entry", "entries")
+        where = f"namespace {options.namespace!r}" if options.namespace else str(settings.cache_dir)
+        if entries and not options.yes and not context.console.confirmed(f"remove {what} of {where}?"):
+            raise UsageError(f"nothing was removed; to remove {what} of {where}, say --yes")
+        removed = store.clear(options.namespace)
+    context.console.say(f"removed {human.count(removed, 'entry', 'entries')}")
+    return 0
+
+
+def export(options: argparse.Namespace, context: Context) -> int:
+    path = Path(options.file)
+    if path.is_dir():
+        raise RequestError("file", options.file, "this is a folder; name a file in it")
+    if path.exists() and not options.overwrite:
+        raise RequestError("file", options.file, "it is there already; name another, or say --overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with context.store(context.settings()) as store:
+        report = store.export_to(path, options.namespace)
+    return _report(f"exported to {path}", report, options, context)
+
+
+def import_(options: argparse.Namespace, context: Context) -> int:
+    if not Path(options.file).is_file():
+        raise RequestError("file", options.file, "there is no such file")
+    with context.store(context.settings()) as store:
+        report = store.import_from(options.file)
+    return _report(f"imported from {options.file}", report, options, context)
+
+
+def _report(words: str, report: ArchiveReport, options: argparse.Namespace, context: Context) -> int:
+    """Say what became of the entries. The exit code is 1 if some were refused."""
+    if options.json:
+        context.console.json(asdict(report))
+    else:
+        more = [f"{report.already_there:,} were there already"] if report.already_there else []
+        more += [f"{report.stale:,} stale ones were left out"] if report.stale else []
+        what = f"{human.count(report.entries, 'entry', 'entries')}, {human.size(report.bytes)}"
+        context.console.say("; ".join([f"{words}: {what}", *more]))
+    for key, why in report.refused:
+        context.console.complain(f"entry {key[:12]} was refused: {why}")
+    return 1 if report.refused else 0
+
+
+def _facts(usage: Usage) -> list[tuple[str, str]]:
+    most = f" of {usage.max_entries:,}" if usage.max_entries else ""
+    room = f" of {human.size(usage.max_bytes)}" if usage.max_bytes else ""
+    facts = [
+        ("entries", f"{usage.entries:,}{most}"),
+        ("size on disk", f"{human.size(usage.bytes)}{room}"),
+        ("without sharing", human.size(usage.logical_bytes)),
+        ("pinned", f"{usage.pinned:,} ({human.size(usage.pinned_bytes)})"),
+        ("stale", f"{usage.stale:,}"),
+    ]
+    if usage.quarantined:
+        words = f"{usage.quarantined:,} ({human.size(usage.quarantined_bytes)}), see `zit-ext verify`"
+        facts.append(("in quarantine", words))
+    return facts
+
+
+def _savings(uses: int, seconds: float) -> list[tuple[str, str]]:
+    return [
+        ("hits on what is here", f"{uses:,}"),
+        ("rendering saved", human.duration(seconds)),
+        ("hit rate", HIT_RATE),
+    ]

@@ -276,6 +276,7 @@ async def test_weights_nobody_hashed_hold_nothing_up_and_are_kept_afterwards(in_
 
     async def story(engine):
         first = await engine.generate(make_request())
+        assert pipeline.rendered, "the render waited for the hash"
         files.hashed.set()
         return first
 

@@ -171,15 +171,15 @@ class Engine:
             bypass = Bypass("plugin_failed", str(error))
             return await self._without_cache(request, bypass, watcher)
         audience = self._audiences.setdefault(question.flight, Audience())
-        with audience.seat(watcher):
-            try:
+        try:
+            with audience.seat(watcher):
                 result, shared = await self._flights.join(
                     question.flight, lambda: self._find_or_render(question, audience)
                 )
-            finally:
-                if not audience.seats and self._audiences.get(question.flight) is audience:
-                    audience.stop()
-                    del self._audiences[question.flight]
+        finally:
+            if not audience.seats and self._audiences.get(question.flight) is audience:
+                audience.stop()
+                del self._audiences[question.flight]
         if not shared:
             return result
         status = replace(result.status, collapsed=True)

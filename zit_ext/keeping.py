@@ -12,7 +12,7 @@ from .errors import ModelError, PluginError, StoreError
 from .fingerprint import canonical_bytes
 from .metrics import Metrics
 from .models.pipeline import Rendered
-from .questions import Files, Question, Questions, identities_of, is_pending
+from .questions import Files, Question, Questions, identities_of, is_pending, with_digests_of
 from .records import Request
 from .results.store import ResultStore
 from .workers import SingleFlight
@@ -108,10 +108,8 @@ class Keeper:
     async def _hash(self, request: Request) -> Request | None:
         """Hash what is unknown, once for all who need it."""
         same = canonical_bytes(identities_of(request)).hex()
-        await self._hashing.join(same, lambda: self._complete(request))
-        # The digests are remembered now, whichever request they were computed for.
-        resolved = await self._resolve(request)
-        return None if is_pending(resolved) else resolved
+        completed, _shared = await self._hashing.join(same, lambda: self._complete(request))
+        return None if completed is None else with_digests_of(request, completed)
 
     async def _complete(self, request: Request) -> Request | None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .fingerprint import canonical_bytes, fingerprint
@@ -117,6 +117,20 @@ def files_of(request: Request) -> list[FileRef]:
 def identities_of(request: Request) -> tuple[str, ...]:
     """Return what the files of a request are, as far as a look at the folder tells."""
     return tuple(ref.identity for ref in files_of(request))
+
+
+def with_digests_of(request: Request, hashed: Request) -> Request:
+    """Return the request with the digests of another one that names the same files in the same order."""
+    model = replace(
+        request.model,
+        digest=hashed.model.digest,
+        text_encoder=hashed.model.text_encoder,
+        vae=hashed.model.vae,
+    )
+    loras = zip(request.loras, hashed.loras, strict=True)
+    return replace(
+        request, model=model, loras=tuple(replace(one, digest=other.digest) for one, other in loras)
+    )
 
 
 def is_pending(request: Request) -> bool:

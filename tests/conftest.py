@@ -52,7 +52,7 @@ def in_engine(settings, clock, pipeline, plugins, files) -> Callable[..., Awaita
     async def tell(story: Callable[[Engine], Awaitable[Any]], **changes: Any) -> Any:
         changed = replace(settings, **changes)
         metrics = Metrics()
-        plugins.register(Counting(metrics.answered), "metrics")
+        plugins.register(Counting(metrics.answered), "metrics", "built in")
         hooks = Hooks(plugins, report=metrics.event)
         engine = Engine(
             changed,

@@ -3,6 +3,9 @@
 from .hookspecs import hookimpl
 from .records import (
     CacheMode,
+    Encoded,
+    Entry,
+    FieldValue,
     FileRef,
     InputImage,
     LoraRef,
@@ -18,6 +21,9 @@ from .settings import Settings
 
 __all__ = [
     "CacheMode",
+    "Encoded",
+    "Entry",
+    "FieldValue",
     "FileRef",
     "InputImage",
     "LoraRef",

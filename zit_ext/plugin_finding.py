@@ -93,6 +93,8 @@ class Plugins:
             # Known before the first thread can ask it.
             report = PluginReport(name, origin, hooks, declared.fields_version, declared.touches)
             before = self.reports.get(name)
+            if before is not None and before.origin == origin == "built in" and before.hooks:
+                self.manager.unregister(name=name)  # a second engine brings its own
             self.reports[name] = report
             try:
                 self.manager.register(plugin, name=name)

@@ -13,7 +13,7 @@ from typing import Any
 from .codecs import PNG, Pixels
 from .errors import GenerationStoppedError
 from .models.pipeline import Lease, Part, Rendered, Watcher, WeightTier
-from .records import Content, Encoded, FieldValue, FileRef, ModelRef, Request
+from .records import Blob, Content, Encoded, Entry, FieldValue, FileRef, ModelRef, Request
 from .testing_keys import assert_field_changes_key, assert_same_key
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "assert_field_changes_key",
     "assert_same_key",
     "fake_content",
+    "make_entry",
     "make_file",
     "make_request",
 ]
@@ -85,6 +86,8 @@ class FakePipeline:
         self.rendered: list[Request] = []
         self.moves: list[tuple[str, WeightTier]] = []
         self.closed = False
+        self.seconds = 1.0
+        """What each render says it took: the cost of its entry."""
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Event()
@@ -109,7 +112,7 @@ class FakePipeline:
         if self.error is not None:
             raise self.error
         self.rendered.append(request)
-        return Rendered(fake_content(request, self.salt), 1.0, self.environment)
+        return Rendered(fake_content(request, self.salt), self.seconds, self.environment)
 
     def close(self) -> None:
         self.closed = True
@@ -129,6 +132,7 @@ class FakeRenderer:
 
     def __init__(self, pipeline: FakePipeline | None = None) -> None:
         self.pipeline = pipeline or FakePipeline(sizes={})
+        self.pipeline.closed = False  # another renderer may have closed it: opened again, it renders
         self.loads = 0
 
     async def render(self, request: Request, watcher: Watcher) -> Rendered:
@@ -202,6 +206,19 @@ def fake_content(request: Request, salt: int = 0) -> Content:
 def make_request(**changes: Any) -> Request:
     """Return a request that differs from the usual one only in what you name."""
     usual = Request(prompt="a lighthouse at dusk", seed=7, model=ModelRef(source="zit"))
+    return replace(usual, **changes)
+
+
+def make_entry(**changes: Any) -> Entry:
+    """Return an entry that differs from the usual one only in what you name."""
+    usual = Entry(
+        key=_digest("key"),
+        blob=Blob(digest=_digest("blob"), size=1_500_000),
+        content_digest=_digest("content"),
+        created_at=1_800_000_000.0,
+        used_at=1_800_000_000.0,
+        cost=3.0,
+    )
     return replace(usual, **changes)
 
 

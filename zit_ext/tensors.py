@@ -107,7 +107,9 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
 
 def _place(told: Any) -> tuple[str, tuple[int, ...], int, int]:
     if isinstance(told, dict):
-        dtype, shape, offsets = told.get("dtype"), told.get("shape"), told.get("data_offsets")
+        dtype = told.get("dtype")
+        shape: Any = told.get("shape")
+        offsets: Any = told.get("data_offsets")
         if isinstance(dtype, str) and _are_numbers(shape) and _are_numbers(offsets, 2):
             return dtype, tuple(shape), offsets[0], offsets[1]
     raise CodecError("the header of the safetensors file does not say where a tensor is")

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import StoreError
@@ -30,9 +30,9 @@ _BUSY_WORDS = ("locked", "busy")
 class IndexMalformedError(StoreError):
     """The index cannot be read. It is set aside, and an empty one takes its place."""
 
-    def __init__(self, inode: int, why: BaseException) -> None:
+    def __init__(self, path: Path, why: BaseException) -> None:
         super().__init__(f"the index of the result store is malformed ({why})")
-        self.inode = inode
+        self.path = path
 
 
 def is_malformed(error: BaseException) -> bool:
@@ -51,9 +51,7 @@ def is_busy(error: BaseException) -> bool:
 
 
 def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) -> sqlite3.Connection:
-    """Open the index. The file is made private before SQLite sees it; its companions follow suit."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.close(descriptor)
+    """Open the index for the thread that writes."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
@@ -95,32 +93,37 @@ def _insist(db: sqlite3.Connection, statement: str, patience: float) -> None:
 class Pool:
     """Connections lent to whichever thread asks. Readers never wait behind a write."""
 
-    def __init__(self, path: Path, *, writing: bool = False, busy_seconds: float = 1.0) -> None:
-        self._path = str(path)
+    def __init__(
+        self, locate: Callable[[], Path], *, writing: bool = False, busy_seconds: float = 1.0
+    ) -> None:
+        self._locate = locate
+        self._path = str(locate())
         self._writing = writing
         self._busy_seconds = busy_seconds
-        self._idle: list[tuple[int, sqlite3.Connection]] = []
+        self._idle: list[tuple[str, sqlite3.Connection]] = []
         self._closed = False
         self._process = os.getpid()
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection to the file that is the index now. Raises OSError if there is none."""
+        """Lend a connection to the file that is the index now.
+
+        Raises FileNotFoundError if there is none, IndexMalformedError if SQLite says so.
+        """
         if os.getpid() != self._process:
             raise StoreError("this process was forked off an open store; open a store of its own")
-        inode = os.stat(self._path).st_ino  # noqa: PTH116 - on every hit, and pathlib takes as long again
-        db = self._take(inode)
+        path = self._current()
+        db: sqlite3.Connection | None = None
         try:
+            db = self._take(path)
             yield db
-        except sqlite3.DatabaseError as error:
-            db.close()
+        except BaseException as error:
+            if db is not None:
+                db.close()
             if is_malformed(error):
-                raise IndexMalformedError(inode, error) from error
+                raise IndexMalformedError(Path(path), error) from error
             raise
-        except BaseException:
-            db.close()
-            raise
-        self._idle.append((inode, db))
+        self._idle.append((path, db))
         if self._closed:
             self.close()
 
@@ -130,21 +133,28 @@ class Pool:
             with contextlib.suppress(IndexError):
                 self._idle.pop()[1].close()
 
-    def _take(self, inode: int) -> sqlite3.Connection:
+    def _current(self) -> str:
+        path = self._path
+        try:
+            os.stat(path)  # noqa: PTH116 - on every hit, and pathlib takes as long again
+        except FileNotFoundError:
+            # Another process set the index aside, or somebody deleted it: no two have the same name.
+            path = self._path = str(self._locate())
+        return path
+
+    def _take(self, path: str) -> sqlite3.Connection:
         while self._idle:
             try:
                 opened, db = self._idle.pop()
             except IndexError:
                 break
-            if opened == inode:
+            if opened == path:
                 return db
-            db.close()  # another process put a new index in the old one's place
-        return self._open()
+            db.close()
+        return self._open(path)
 
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-        )
+    def _open(self, path: str) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA temp_store = MEMORY")
             db.execute("PRAGMA synchronous = NORMAL")

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..settings import Settings
 from . import index
@@ -85,18 +86,17 @@ class Desk:
         )
 
     @classmethod
-    def set_up(cls, place: Workplace, malformed_inode: int | None = None) -> Desk:
+    def set_up(cls, place: Workplace, malformed: Path | None = None) -> Desk:
         """Open the index and make it right. Raises StoreVersionError, OSError and sqlite3.Error."""
         opened = open_index(
             place.layout,
             place.disk,
             durability=place.settings.durability,
-            malformed_inode=malformed_inode,
+            malformed=malformed,
         )
         try:
             if opened.was_malformed:
                 place.count("index_malformed")
-            place.dictionaries.forget()
             desk = cls(place, opened)
             desk._resume_time()
             desk.after_a_crash = desk.upkeep.recover()

@@ -1,4 +1,4 @@
-"""Entries with the fields they were made of: one by its key, some by a selection, the nearest to a request."""
+"""Entries with their fields: one by its key, some by a selection, the nearest to a request."""
 
 from __future__ import annotations
 

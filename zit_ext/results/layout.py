@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+_INDEX = re.compile(r"index-([0-9]{20})\.sqlite3")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 FAN_OUT = tuple(f"{number:02x}" for number in range(256))
@@ -27,9 +30,27 @@ class Layout:
 
     root: Path
 
-    @property
-    def index(self) -> Path:
-        return self.root / "index.sqlite3"
+    def find_index(self) -> Path:
+        """Return the index: of several, the newest. Raises FileNotFoundError if there is none."""
+        found = self.indexes()
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no index", str(self.root))
+        return found[-1]
+
+    def indexes(self) -> list[Path]:
+        """Return every file that is or was the index, the oldest first."""
+        # Names alone, and quickly: this is asked again whenever the index has moved.
+        names = sorted(name for name in os.listdir(self.root) if _INDEX.fullmatch(name))  # noqa: PTH208
+        return [self.root / name for name in names]
+
+    def new_index(self, time_ns: int) -> Path:
+        """Return a name that no index had before.
+
+        SQLite deletes a journal by its name when the last program closes an index: an index that took
+        the name of a deleted one would lose its own journal to the old one's readers.
+        """
+        after = max((int(_INDEX.fullmatch(path.name)[1]) for path in self.indexes()), default=0)  # type: ignore[index]
+        return self.root / f"index-{max(time_ns, after + 1):020d}.sqlite3"
 
     @property
     def lock(self) -> Path:

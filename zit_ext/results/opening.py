@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -27,20 +28,17 @@ class Opened:
     """The connection that writes, and the file it belongs to."""
 
     db: sqlite3.Connection
-    inode: int
+    path: Path
     was_malformed: bool = False
     is_new: bool = False
 
-    def is_current(self, path: Path) -> bool:
-        """Tell whether this is still the store's index, and not one that somebody set aside or deleted."""
-        try:
-            return path.stat().st_ino == self.inode
-        except FileNotFoundError:
-            return False
+    def is_current(self) -> bool:
+        """Tell whether this is still the store's index, and not one that was set aside or deleted."""
+        return self.path.exists()
 
 
-def open_index(layout: Layout, disk: Disk, *, durability: str, malformed_inode: int | None = None) -> Opened:
-    """Return the index, ready to write. `malformed_inode` is a file that SQLite has called malformed.
+def open_index(layout: Layout, disk: Disk, *, durability: str, malformed: Path | None = None) -> Opened:
+    """Return the index, ready to write. `malformed` is a file that SQLite has called so.
 
     Raises StoreVersionError if the index is newer than we are, OSError or sqlite3.Error if it is out of
     reach.
@@ -48,20 +46,38 @@ def open_index(layout: Layout, disk: Disk, *, durability: str, malformed_inode: 
     for folder in layout.folders:
         disk.make_folder(folder)
     with exclusive(layout.lock):
+        indexes = layout.indexes()
         # Another process may have set it aside while we waited for the lock.
-        if malformed_inode is not None and _inode(layout.index) == malformed_inode:
-            _set_index_aside(layout, disk)
+        if malformed in indexes:
+            return _start_anew(layout, disk, durability)
+        for path in indexes[:-1]:
+            _set_aside(path, layout, disk)  # somebody died between making a new one and this
+        if not indexes:
+            return _open(_create(layout), durability)
         try:
-            opened = _open(layout.index, durability)
+            return _open(indexes[-1], durability)
         except sqlite3.DatabaseError as error:
             if not is_malformed(error):
                 raise
             log.error("the index is malformed (%s); it is set aside, and an empty one takes its place", error)
-            _set_index_aside(layout, disk)
-            opened = _open(layout.index, durability)
-            opened.was_malformed = True
-        opened.was_malformed |= malformed_inode is not None
-        return opened
+            return _start_anew(layout, disk, durability)
+
+
+def _start_anew(layout: Layout, disk: Disk, durability: str) -> Opened:
+    old = layout.indexes()
+    opened = _open(_create(layout), durability)
+    opened.was_malformed = True
+    for path in old:
+        _set_aside(path, layout, disk)
+    return opened
+
+
+def _create(layout: Layout) -> Path:
+    """Make an empty index that only this user can read, before SQLite sees it; its journal follows suit."""
+    path = layout.new_index(time.time_ns())
+    # Never opened once it is SQLite's: closing it again would drop the locks that this process holds.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    return path
 
 
 def _open(path: Path, durability: str) -> Opened:
@@ -73,22 +89,14 @@ def _open(path: Path, durability: str) -> Opened:
             log.warning("the index cannot use a write-ahead log here (%s): several processes will wait", mode)
         schema.migrate(db)
         db.execute("SELECT entries FROM totals").fetchone()
-        return Opened(db, path.stat().st_ino, is_new=is_new)
+        return Opened(db, path, is_new=is_new)
     except BaseException:
         db.close()
         raise
 
 
-def _set_index_aside(layout: Layout, disk: Disk) -> None:
-    name = f"index-{time.time_ns()}.sqlite3"
+def _set_aside(path: Path, layout: Layout, disk: Disk) -> None:
     with contextlib.suppress(FileNotFoundError):
-        disk.rename(layout.index, layout.quarantine / name)
+        disk.rename(path, layout.quarantine / path.name)
     for companion in _COMPANIONS:
-        disk.remove(layout.index.with_name(layout.index.name + companion))
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
+        disk.remove(path.with_name(path.name + companion))

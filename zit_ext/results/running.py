@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
@@ -94,9 +95,9 @@ class Running:
         self._desk = desk
         self._caps = desk.caps
         self._blobs = desk.blobs
-        self._quick = Pool(self._layout.index, busy_seconds=0.0)
-        self._readers = Pool(self._layout.index)
-        self._claimers = Pool(self._layout.index, writing=True)
+        self._quick = Pool(self._layout.find_index, busy_seconds=0.0)
+        self._readers = Pool(self._layout.find_index)
+        self._claimers = Pool(self._layout.find_index, writing=True)
         self._due_flush = time.monotonic() + FLUSH_SECONDS
         # After somebody's crash, files may lie about that no row knows.
         self._due_sweep = time.monotonic() + (0.0 if desk.after_a_crash else SWEEP_SECONDS)
@@ -155,7 +156,7 @@ class Running:
         """Do some work on the index that is the store's now; if it turns out malformed, on a new one."""
         with store_errors():
             desk = self._desk
-            if desk is None or not desk.opened.is_current(self._layout.index):
+            if desk is None or not desk.opened.is_current():
                 desk = self._set_up_again(None)
             try:
                 return work(desk)
@@ -163,23 +164,24 @@ class Running:
                 if not is_malformed(error):
                     raise
                 log.error("the index is malformed: %s", error)
-                return work(self._set_up_again(desk.opened.inode))
+                return work(self._set_up_again(desk.opened.path))
 
-    def _set_up_again(self, malformed_inode: int | None) -> Desk:
+    def _set_up_again(self, malformed: Path | None) -> Desk:
         if self._desk is not None:
             self._desk.close()
             self._desk = None  # if the next step fails, the next piece of work tries again
         self._memory.clear()
-        self._desk = Desk.set_up(self._place, malformed_inode)
+        self._desk = Desk.set_up(self._place, malformed)
         return self._desk
 
-    def _replace_later(self, malformed_inode: int | None) -> None:
+    def _replace_later(self, malformed: Path | None) -> None:
         """Have the index replaced that a reader found malformed, or opened anew if it is gone."""
 
         def replace() -> None:
-            if self._desk is None or malformed_inode in (None, self._desk.opened.inode):
+            desk = self._desk
+            if desk is None or not desk.opened.is_current() or malformed == desk.opened.path:
                 with store_errors():
-                    self._set_up_again(malformed_inode)
+                    self._set_up_again(malformed)
 
         self._put(replace)
 

@@ -29,7 +29,8 @@ MIGRATIONS: Sequence[str] = (
         swept_at REAL NOT NULL DEFAULT 0,          -- when the folders were last searched for strangers
         wall REAL, steady REAL, drift REAL, boot TEXT
     );
-    INSERT INTO totals (id) VALUES (1);
+    -- Another index has another generation: memory that was filled from one must not trust the next.
+    INSERT INTO totals (id, generation) VALUES (1, random() >> 12);
 
     CREATE TABLE namespaces (
         id INTEGER PRIMARY KEY,
@@ -86,7 +87,7 @@ MIGRATIONS: Sequence[str] = (
         model TEXT NOT NULL,
         prompt TEXT
     );
-    CREATE TABLE dictionaries (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE dictionaries (number INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, data BLOB NOT NULL);
 
     -- Bytes that a writer may write: counted before the first one reaches the disk.
     CREATE TABLE reservations (

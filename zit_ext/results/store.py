@@ -53,7 +53,7 @@ class ResultStore(Administration):
             try:
                 return self._lookup.find(fingerprint)
             except IndexMalformedError as error:
-                self._replace_later(error.inode)
+                self._replace_later(error.path)
             except FileNotFoundError:
                 self._replace_later(None)  # somebody deleted the folder under us
             return None
@@ -118,7 +118,7 @@ class ResultStore(Administration):
             try:
                 return self._claims.take(fingerprint.key, lambda: self.find(fingerprint))
             except IndexMalformedError as error:
-                self._replace_later(error.inode)
+                self._replace_later(error.path)
                 raise
 
     def release(self, claim: Claim) -> None:

@@ -1,4 +1,4 @@
-"""Looks at everything that the store holds, and says what is wrong. It never declares anything to be right."""
+"""Looks at everything that the store holds, and says what is wrong. Nothing is declared to be right."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Verifier:
         self._known_good: set[str] = set()
 
     def run(self, progress: Progress | None = None) -> VerifyReport:
-        """Return what is wrong: every row, every blob by its full digest and by decoding, every file, every sum."""
+        """Look at every row, every blob (by its full digest, and decoded), every file and every sum."""
         total = self._db.execute("SELECT entries FROM totals").fetchone()[0]
         for row in every_row(self._db):
             self._report.entries += 1
@@ -137,7 +137,8 @@ class Verifier:
     def _check_sums(self) -> None:
         """Compare what triggers have counted with what is there, in one snapshot."""
         found = self._db.execute(
-            "SELECT entries, (SELECT count(*) FROM entries), bytes, (SELECT coalesce(sum(size), 0) FROM blobs), "
+            "SELECT entries, (SELECT count(*) FROM entries), "
+            "bytes, (SELECT coalesce(sum(size), 0) FROM blobs), "
             "aside_bytes, (SELECT coalesce(sum(size), 0) FROM aside), "
             "(SELECT coalesce(sum(entries), 0) FROM namespaces), entries, "
             "(SELECT coalesce(sum(bytes), 0) FROM namespaces), (SELECT coalesce(sum(size), 0) FROM entries), "

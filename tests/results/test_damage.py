@@ -1,0 +1,314 @@
+"""Whatever is done to the files behind the store's back costs a hit, never a wrong answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+
+import pytest
+
+from zit_ext.errors import BlobCorruptError
+
+from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
+
+
+def _truncate(file):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def _lengthen(file):
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def _flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    file.write_bytes(data)
+
+
+def _zero(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def _empty(file):
+    file.write_bytes(b"")
+
+
+def _folder(file):
+    file.unlink()
+    file.mkdir()
+    (file / "inside").write_bytes(b"x")
+
+
+def _link(file):
+    target = file.with_name("elsewhere")
+    os.replace(file, target)
+    file.symlink_to(target)
+
+
+DAMAGE = [_truncate, _lengthen, _flip, _zero, _empty, _folder, _link]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda each: each.__name__.strip("_"))
+def test_a_damaged_blob_is_a_miss_goes_into_quarantine_and_heals(store, folder, counted, damage):
+    kept(store, 1, 2)
+    damage(blob_file(folder, store, 1))
+    assert store.find(asked(1)) is None
+    store.flush()
+    assert (counted["corrupt"], counted["healed"]) == (1, 1)
+    assert (store.usage().entries, store.usage().quarantined) == (1, 1)
+    kept(store, 1)
+    assert there(store, 1, 2) == [1, 2]
+    assert store.usage().quarantined == 1
+    assert store.usage().bytes == store.usage().quarantined_bytes + sum(
+        entry.blob.size for entry in store.entries()
+    )
+    store.prune()
+    assert store.usage().bytes == bytes_on_disk(folder)
+    assert store.usage().quarantined == 0
+
+
+def test_swapped_blobs_are_two_misses(store, folder, counted):
+    kept(store, 1, 2)
+    one, two = blob_file(folder, store, 1), blob_file(folder, store, 2)
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    assert there(store, 1, 2) == []
+    assert counted["corrupt"] == 2
+
+
+def test_a_missing_blob_is_a_miss_and_heals(store, folder, counted):
+    kept(store, 1)
+    blob_file(folder, store, 1).unlink()
+    assert store.find(asked(1)) is None
+    store.flush()
+    assert (counted["blob_missing"], store.usage().entries, store.usage().bytes) == (1, 0, 0)
+    kept(store, 1)
+    assert there(store, 1) == [1]
+
+
+def test_damage_is_met_by_every_entry_that_shares_the_blob(store, folder):
+    same = picture(7)
+    kept(store, 1, content=same)
+    kept(store, 2, content=same)
+    _flip(blob_file(folder, store, 1))
+    assert store.find(asked(1)) is None
+    store.flush()
+    assert store.find(asked(2)) is None
+    assert store.usage().entries == 0
+
+
+def test_a_blob_that_was_written_anew_meanwhile_is_not_set_aside(store, folder, counted):
+    kept(store, 1)
+    file = blob_file(folder, store, 1)
+    whole = file.read_bytes()
+    _flip(file)
+
+    def mend_before_the_healer_looks(desk):
+        assert store.find(asked(1)) is None
+        file.write_bytes(whole)
+
+    store._write(mend_before_the_healer_looks)
+    store.flush()
+    assert there(store, 1) == [1]
+    assert (counted["corrupt"], counted["healed"]) == (1, 0)
+
+
+def test_a_file_that_no_row_knows_is_swept_and_its_bytes_with_it(store, folder, counted):
+    kept(store, 1)
+    (folder / "blobs" / "ab").mkdir(exist_ok=True)
+    (folder / "blobs" / "ab" / ("ab" * 32)).write_bytes(b"stranger")
+    (folder / "blobs" / "ab" / "notes.txt").write_bytes(b"no blob at all")
+    problems = store.verify().problems
+    assert sorted((each.name, each.what) for each in problems) == [
+        ("orphan", "ab" * 32),
+        ("orphan", "notes.txt"),
+    ]
+    report = store.prune()
+    assert (report.orphans, counted["orphan"]) == (2, 2)
+    assert there(store, 1) == [1]
+    assert store.verify().problems == []
+    assert store.usage().bytes == bytes_on_disk(folder)
+
+
+COLUMNS = [
+    ("entries", "key", "zeroblob(32)"),
+    ("entries", "blob", "(SELECT max(id) FROM blobs)"),
+    ("entries", "seal", "seal + 1"),
+    ("blobs", "digest", "zeroblob(32)"),
+    ("blobs", "size", "size + 1"),
+    ("blobs", "media_type", "'image/jpeg'"),
+    ("blobs", "content_digest", "zeroblob(32)"),
+    ("blobs", "content_digest", "'text'"),
+    ("blobs", "checksum", "zeroblob(16)"),
+    ("blobs", "checksum", "NULL"),
+    ("blobs", "checksum_kind", "'crc99'"),
+    ("details", "fields", "zeroblob(20)"),
+    ("details", "fields", "substr(fields, 1, 5)"),
+    ("details", "dictionary", "dictionary + 77"),
+    ("details", "redacted", "1"),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "value"), COLUMNS)
+def test_no_changed_column_of_a_row_makes_another_answer(make_store, index, table, column, value):
+    make_store().close()
+    store = make_store()
+    kept(store, 1, 2)
+    try:
+        index(f"UPDATE {table} SET {column} = {value} WHERE id = 1")
+    except sqlite3.IntegrityError:
+        pytest.skip("the index itself refuses this")
+    found = store.find(asked(1))
+    if found is not None:
+        is_true(found, 1)
+        assert found.content.media_type == "image/png"
+    assert there(store, 2) == [2]
+    store.flush()
+    kept(store, 1)
+    assert there(store, 1, 2) == [1, 2]
+
+
+def test_a_row_whose_details_are_gone_is_a_miss_and_heals(store, index):
+    kept(store, 1)
+    index("DELETE FROM details")
+    assert store.find(asked(1)) is None
+    kept(store, 1)
+    assert there(store, 1) == [1]
+
+
+def _index_of_text(file):
+    file.write_bytes(b"this is no database, and it is longer than a header of one hundred bytes" * 9)
+
+
+def _index_cut(file):
+    os.truncate(file, file.stat().st_size // 2 + 100)
+
+
+def _index_holes(file):
+    data = bytearray(file.read_bytes())
+    generator = random.Random(5)
+    for at in range(0, len(data), 4096):
+        data[at + 1 : at + 200] = generator.randbytes(199)
+    file.write_bytes(data)
+
+
+def _index_zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+INDEX_DAMAGE = [_index_of_text, _index_cut, _index_holes, _index_zeroed, _empty]
+
+
+@pytest.mark.parametrize("damage", INDEX_DAMAGE, ids=lambda each: each.__name__.strip("_"))
+def test_a_malformed_index_is_set_aside_at_open_and_nothing_is_left_over(make_store, folder, damage):
+    store = make_store()
+    kept(store, *range(30))
+    store.close()
+    damage(index_file(folder))
+    store = make_store()
+    found = there(store, *range(30))
+    store.flush()
+    kept(store, 1)
+    assert there(store, 1) == [1]
+    if not found:
+        assert len(files_in(folder / "blobs")) == 1
+    assert store.verify().problems == []
+    store.prune()
+    assert store.usage().bytes == bytes_on_disk(folder)
+
+
+@pytest.mark.parametrize("damage", INDEX_DAMAGE, ids=lambda each: each.__name__.strip("_"))
+def test_an_index_that_becomes_malformed_while_open_costs_hits_and_nothing_else(make_store, folder, damage):
+    store = make_store()
+    kept(store, *range(30))
+    store._write(lambda desk: desk.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    damage(index_file(folder))
+    for number in range(30, 40):
+        keep(store, number)
+        there(store, number, number - 30)
+    store.flush()
+    for number in range(40):
+        answer = store.find(asked(number))
+        assert answer is None or is_true(answer, number) is None
+    store.flush()
+    kept(store, 1)
+    assert there(store, 1) == [1]
+    store.close()
+    again = make_store()
+    assert there(again, 1) == [1]
+
+
+def test_a_deleted_folder_costs_the_entries_and_not_the_store(make_store, folder):
+    import shutil
+
+    store, other = make_store(), make_store(memory_bytes=1_000_000)
+    kept(store, 1, 2)
+    assert there(other, 1) == [1]
+    shutil.rmtree(folder)
+    assert there(store, 1, 2) == []
+    store.flush()
+    assert other.peek(asked(1)) is None
+    kept(store, 3)
+    assert there(store, 1, 2, 3) == [3]
+    assert there(other, 1, 2, 3) == [3]
+
+
+def test_another_store_follows_to_the_new_index(make_store, folder, counted):
+    store, other = make_store(), make_store()
+    kept(store, 1)
+    assert there(other, 1) == [1]
+    store._write(lambda desk: desk.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    _index_of_text(index_file(folder))
+    kept(store, 2)
+    kept(other, 3)
+    assert there(store, 2, 3) == there(other, 2, 3)
+    kept(store, 4)
+    kept(other, 5)
+    assert there(store, 4, 5) == there(other, 4, 5) == [4, 5]
+    assert counted["index_malformed"] >= 1
+
+
+def test_reading_a_blob_by_its_digest_is_checked_fully(store, folder):
+    kept(store, 1)
+    digest = store.entry(asked(1).key).entry.blob.digest
+    assert store.read_blob(digest) == store.find(asked(1)).content.data
+    _flip(blob_file(folder, store, 1))
+    with pytest.raises(BlobCorruptError):
+        store.read_blob(digest)
+    with pytest.raises(BlobCorruptError):
+        store.read_blob("0" * 64)
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda each: each.__name__.strip("_"))
+def test_verify_reports_damage_and_blesses_none(store, folder, damage):
+    kept(store, 1, 2)
+    damage(blob_file(folder, store, 1))
+    for _ in range(2):
+        report = store.verify()
+        assert [(each.name, each.what) for each in report.problems if each.name != "orphan"] == [
+            ("corrupt", asked(1).key)
+        ]
+    assert store.verify(set_aside=True).set_aside == 1
+    store.prune()
+    assert store.verify().problems == []
+    assert there(store, 1, 2) == [2]
+
+
+def test_verify_sees_what_the_fast_checksum_cannot(store, folder, index):
+    kept(store, 1)
+    from zit_ext.codecs import encode_png
+    from zit_ext.results import checksums
+
+    other = encode_png(picture(2))
+    blob_file(folder, store, 1).write_bytes(other)
+    index("UPDATE blobs SET checksum = ?, size = ?", checksums.checksum(other), len(other))
+    assert {each.name for each in store.verify().problems} >= {"row_damaged"}
+
+
+def test_verify_finds_sums_that_are_wrong(store, index):
+    kept(store, 1)
+    index("UPDATE totals SET bytes = bytes + 5")
+    assert [(each.name, each.what) for each in store.verify().problems] == [("miscounted", "bytes")]

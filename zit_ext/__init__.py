@@ -1,5 +1,6 @@
 """The cache that makes Z-Image-Turbo feel instant: resident weights, and exact results from disk."""
 
+from .codecs import Pixels
 from .hookspecs import hookimpl
 from .records import (
     CacheMode,
@@ -29,6 +30,7 @@ __all__ = [
     "LoraRef",
     "ModelRef",
     "Outcome",
+    "Pixels",
     "Request",
     "Result",
     "ResultTier",

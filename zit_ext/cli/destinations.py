@@ -7,12 +7,22 @@ import os
 from pathlib import Path
 
 from ..codecs import PNG, SAFETENSORS
-from ..errors import RequestError
+from ..errors import RequestError, ZitError
 
 STDOUT = "-"
 
 SUFFIXES = {PNG: ".png", SAFETENSORS: ".safetensors", "audio/wav": ".wav"}
 """What operating systems know under other names, or not at all."""
+
+
+class WriteError(ZitError):
+    """A picture could not be written where it was wanted."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"{path} cannot be written ({error.strerror or error}); name another place with --out"
+        )
+        self.path = path
 
 
 class Destination:
@@ -35,13 +45,20 @@ class Destination:
             self._refuse(media_type, out)
 
     def write(self, data: bytes, *, name: str) -> Path:
-        """Write a new file, whole or not at all, and return its path. `name` is used in folders."""
+        """Write a new file, whole or not at all, and return its path. `name` is used in folders.
+
+        Raises WriteError.
+        """
         wanted = self._file or self._folder / f"{name}{self._suffix}"
         number = 0
         while True:
             path = wanted if not number else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
             number += 1
-            if path not in self._taken and self._write(path, data):
+            try:
+                written = path not in self._taken and self._write(path, data)
+            except OSError as error:
+                raise WriteError(path, error) from error
+            if written:
                 self._taken.add(path)
                 return path
 

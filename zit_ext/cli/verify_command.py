@@ -138,9 +138,10 @@ def _say(report: VerifyReport, audits: Sequence[Audit], context: Context) -> Non
 
 def _findings(audits: Sequence[Audit]) -> Iterator[str]:
     if not audits:
-        return
+        return  # nothing was to be audited, or nothing fresh is there
     counted = {finding: sum(each.finding is finding for each in audits) for finding in Finding}
-    yield "audited: " + ", ".join(f"{number} {finding.value}" for finding, number in counted.items())
+    words = ", ".join(f"{number} {finding.value}" for finding, number in counted.items() if number)
+    yield f"rendered again: {words}"
     for each in audits:
         if each.finding is not Finding.SAME:
             yield f"  {each.entry.key[:SHORT]}  {each.finding.value}: {each.words}"

@@ -58,8 +58,9 @@ class Pixels:
         >>> Pixels(1, 1, 3, b"abc").digest == Pixels(1, 1, 3, b"abd").digest
         False
         """
-        head = f"pixels {self.width} {self.height} {self.channels}\n".encode()
-        return hashlib.sha256(head + self.data).hexdigest()
+        running = hashlib.sha256(f"pixels {self.width} {self.height} {self.channels}\n".encode())
+        running.update(self.data)
+        return running.hexdigest()
 
 
 def encode_png(pixels: Pixels) -> bytes:

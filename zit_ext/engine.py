@@ -8,7 +8,6 @@ hit, never a picture.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import time
@@ -18,7 +17,6 @@ from dataclasses import replace
 from typing import ParamSpec, Protocol, TypeVar
 
 from . import policy
-from .codecs import Pixels
 from .errors import EngineClosedError, NotCachedError, PluginError, StoreError, ZitError
 from .keeping import Keeper
 from .metrics import Metrics
@@ -216,7 +214,7 @@ class Engine:
         status = Status(outcome=Outcome.HIT, tier=found.tier, key=entry.key, ttl=ttl)
         return Result(
             content=found.content,
-            digest=entry.content_digest,
+            stored_digest=entry.content_digest,
             status=status,
             request=question.request,
             saved_seconds=entry.cost,
@@ -235,7 +233,7 @@ class Engine:
             ttl=self._ttl(question.request) if offer.accepted else None,
             stale=stale,
         )
-        return await self._in(self._lookups, _rendered_result, question.request, rendered, status)
+        return _rendered_result(question.request, rendered, status)
 
     async def _without_cache(self, request: Request, bypass: Bypass, watcher: Watcher | None) -> Result:
         if request.cache is CacheMode.ONLY:
@@ -249,7 +247,7 @@ class Engine:
                 audience.stop()
                 raise
         status = Status(outcome=Outcome.BYPASS, detail=bypass.words, reason=bypass.name)
-        return await self._in(self._lookups, _rendered_result, resolved, rendered, status)
+        return _rendered_result(resolved, rendered, status)
 
     def _ttl(self, request: Request) -> float | None:
         seconds = self.settings.ttl_seconds if request.ttl_seconds is None else request.ttl_seconds
@@ -315,6 +313,4 @@ def _with_seed(request: Request) -> Request:
 
 
 def _rendered_result(request: Request, rendered: Rendered, status: Status) -> Result:
-    content = rendered.content
-    digest = content.digest if isinstance(content, Pixels) else hashlib.sha256(content.data).hexdigest()
-    return Result(content=content, digest=digest, status=status, request=request, warnings=rendered.warnings)
+    return Result(content=rendered.content, status=status, request=request, warnings=rendered.warnings)

@@ -272,8 +272,6 @@ class Result:
     """One picture (or other artifact), answered."""
 
     content: Content
-    digest: str
-    """Identity of the answer: equal digests are equal pixels."""
     status: Status
     request: Request
     """What was asked, with the seed that was used."""
@@ -283,6 +281,18 @@ class Result:
     """Seconds of rendering that the cache saved this time."""
     warnings: tuple[str, ...] = ()
     """What the user should know, such as the words of a long prompt that were cut."""
+
+    stored_digest: str | None = field(default=None, compare=False)
+    """The digest, where the store knew it."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of the answer: equal digests are equal pixels. Computed when asked (3 MB: some ms)."""
+        if self.stored_digest is not None:
+            return self.stored_digest
+        if isinstance(self.content, Pixels):
+            return self.content.digest
+        return hashlib.sha256(self.content.data).hexdigest()
 
     @property
     def media_type(self) -> str:

@@ -1,7 +1,8 @@
 """Calls one implementation of one hook: timed, watched, and with whatever it raises given its name.
 
-Slow calls are named. Who is slow too often in a hook that requests wait for is not asked in it again
-before the program starts anew; what that means for requests is for `plugins` to say.
+Slow calls are named. Who is slow several times in a row in a hook that requests wait for is not asked in it
+again before the program starts anew; what that means for requests is for `plugins` to say. Built-in plugins
+are named and asked all the same: a machine that swaps must not turn the cache off.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Limits:
     seconds: float = 2.0
     """For a hook that requests wait for; 0 means as long as it likes."""
     slow_calls: int = 3
-    """So many slow calls, and the plugin is not asked in that hook again; 0 means it always is."""
+    """So many in a row, and the plugin is not asked in that hook again; 0 means it always is."""
     hang_seconds: float = 60.0
     """Who has not returned by then is reported with the stack; 0 means never."""
     patient_seconds: float = 900.0
@@ -57,8 +58,15 @@ class Limits:
 class Calls:
     """Calls implementations, and knows who is slow. Any thread may call."""
 
-    def __init__(self, limits: Limits, troubles: Troubles, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        troubles: Troubles,
+        report: Callable[[str], None],
+        spared: Callable[[str], bool] = lambda plugin: False,
+    ) -> None:
         self.limits = limits
+        self._spared = spared
         self._troubles = troubles
         self._report = report
         self._slow: Counter[tuple[str, str]] = Counter()
@@ -82,6 +90,7 @@ class Calls:
         """
         plugin = implementation.plugin_name
         call = Call(plugin, hook, self.limits.hung(hook), self._hangs)
+        started = perf_counter()
         WATCH.begin(call)
         try:
             with _inside_hook(f"{plugin}.{hook}"):
@@ -95,7 +104,7 @@ class Calls:
             raise self._failed(plugin, hook, "failed", f"{hook} failed: {words_of(error)}") from error
         finally:
             WATCH.end(call)
-            self._time(call, perf_counter() - call.started)
+            self._time(call, perf_counter() - started)
 
     def _failed(self, plugin: str, hook: str, kind: str, words: str) -> PluginError:
         self._troubles.add(plugin, hook, kind, words)
@@ -105,14 +114,15 @@ class Calls:
         plugin, hook = call.plugin, call.hook
         limit = self.limits.slow(hook)
         if not limit or seconds <= limit:
+            self._slow.pop((plugin, hook), None)
             return
         log.warning("plugin %r took %.1f s in %s", plugin, seconds, hook)
         self._troubles.add(plugin, hook, "slow", f"{hook} took {seconds:.1f} s")
         self._report("plugin_slow")
         self._slow[plugin, hook] += 1
         most = self.limits.slow_calls
-        if most and hook not in PATIENT_HOOKS and self._slow[plugin, hook] == most:
-            times = "once" if most == 1 else f"{most} times"
+        if self._slow[plugin, hook] == most and hook not in PATIENT_HOOKS and not self._spared(plugin):
+            times = "once" if most == 1 else f"{most} times in a row"
             words = f"{hook} took longer than {limit:g} s {times}"
             log.error("plugin %r is not asked again before a restart: %s", plugin, words)
             self._troubles.add(plugin, hook, "bypassed", words)

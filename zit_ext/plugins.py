@@ -55,7 +55,12 @@ class Hooks:
     ) -> None:
         self.plugins = plugins
         self._report = report
-        self._calls = Calls(limits or Limits(seconds=slow_after), plugins.troubles, report)
+        self._calls = Calls(
+            limits or Limits(seconds=slow_after),
+            plugins.troubles,
+            report,
+            spared=lambda name: plugins.reports[name].origin == "built in",
+        )
 
     def fingerprint_fields(self, request: Request) -> dict[str, FieldValue]:
         """Return all fields, those of plugins under `plugin.field`. Raises FieldClashError, PluginError."""

@@ -299,7 +299,7 @@ class Settings:
         2.0, _not_negative(_duration), "A hook that takes longer than this is reported as slow."
     )
     hook_slow_calls: int = _setting(
-        3, _whole(0), "After so many slow calls a plugin's requests bypass the cache; 0 means never."
+        3, _whole(0), "After so many slow calls in a row a plugin's requests bypass the cache; 0: never."
     )
     hook_hang_seconds: float = _setting(
         60.0,

@@ -106,7 +106,10 @@ class TrialEngine:
 
     def _found(self, plugins: Mapping[str, object], installed: bool) -> Plugins:
         found = find_plugins(
-            disabled=self.settings.disabled_plugins, entry_points=installed, troubles=Troubles(where="test")
+            disabled=self.settings.disabled_plugins,
+            folder=self.settings.plugin_dir,
+            entry_points=installed,
+            troubles=Troubles(where="test"),
         )
         for name, plugin in plugins.items():
             found.register(plugin, name)

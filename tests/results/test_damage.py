@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
+import shutil
 
 import pytest
 
+from zit_ext.codecs import encode_png
 from zit_ext.errors import BlobCorruptError
+from zit_ext.results import checksums
 
 from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
 
@@ -143,7 +145,6 @@ COLUMNS = [
     ("blobs", "content_digest", "zeroblob(32)"),
     ("blobs", "content_digest", "'text'"),
     ("blobs", "checksum", "zeroblob(16)"),
-    ("blobs", "checksum", "NULL"),
     ("blobs", "checksum_kind", "'crc99'"),
     ("details", "fields", "zeroblob(20)"),
     ("details", "fields", "substr(fields, 1, 5)"),
@@ -157,10 +158,7 @@ def test_no_changed_column_of_a_row_makes_another_answer(make_store, index, tabl
     make_store().close()
     store = make_store()
     kept(store, 1, 2)
-    try:
-        index(f"UPDATE {table} SET {column} = {value} WHERE id = 1")
-    except sqlite3.IntegrityError:
-        pytest.skip("the index itself refuses this")
+    index(f"UPDATE {table} SET {column} = {value} WHERE id = 1")
     found = store.find(asked(1))
     if found is not None:
         is_true(found, 1)
@@ -242,8 +240,6 @@ def test_an_index_that_becomes_malformed_while_open_costs_hits_and_nothing_else(
 
 
 def test_a_deleted_folder_costs_the_entries_and_not_the_store(make_store, folder):
-    import shutil
-
     store, other = make_store(), make_store(memory_bytes=1_000_000)
     kept(store, 1, 2)
     assert there(other, 1) == [1]
@@ -299,9 +295,6 @@ def test_verify_reports_damage_and_blesses_none(store, folder, damage):
 
 def test_verify_sees_what_the_fast_checksum_cannot(store, folder, index):
     kept(store, 1)
-    from zit_ext.codecs import encode_png
-    from zit_ext.results import checksums
-
     other = encode_png(picture(2))
     blob_file(folder, store, 1).write_bytes(other)
     index("UPDATE blobs SET checksum = ?, size = ?", checksums.checksum(other), len(other))

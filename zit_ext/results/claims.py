@@ -96,6 +96,7 @@ class Claims:
                     return busy
                 claim = Claim(key, secrets.token_hex(8))
                 self._write(db, claim)
+                self._seen.pop(key, None)
         self._hold(claim)
         return claim
 
@@ -107,6 +108,17 @@ class Claims:
             with self._pool.lend() as db, transaction(db):
                 db.execute(
                     "DELETE FROM claims WHERE key = ? AND token = ?", (bytes.fromhex(claim.key), claim.token)
+                )
+
+    def beat(self) -> None:
+        """Renew every claim of this store. Raises OSError, sqlite3.Error and StoreError."""
+        with self._lock:
+            mine = list(self._mine)
+        if mine:
+            with self._pool.lend() as db, transaction(db, _PATIENCE_SECONDS):
+                db.executemany(
+                    "UPDATE claims SET beat = beat + 1, beat_at = ? WHERE token = ?",
+                    [(self._clock(), token) for token in mine],
                 )
 
     def close(self) -> None:
@@ -122,7 +134,6 @@ class Claims:
             "SELECT owner, token, beat, beat_at FROM claims WHERE key = ?", (bytes.fromhex(key),)
         ).fetchone()
         if row is None or self._is_over(key, *row):
-            self._seen.pop(key, None)
             return None
         return Busy(key, row[3] + self._lease)
 
@@ -149,20 +160,12 @@ class Claims:
         with self._lock:
             self._mine[claim.token] = claim.key
             if self._heart is None:
-                self._heart = threading.Thread(target=self._beat, name="zit-claims", daemon=True)
+                self._heart = threading.Thread(target=self._keep_beating, name="zit-claims", daemon=True)
                 self._heart.start()
 
-    def _beat(self) -> None:
+    def _keep_beating(self) -> None:
         while not self._closing.wait(self._lease / 4):
-            with self._lock:
-                mine = list(self._mine)
-            if not mine:
-                continue
             try:
-                with self._pool.lend() as db, transaction(db, _PATIENCE_SECONDS):
-                    db.executemany(
-                        "UPDATE claims SET beat = beat + 1, beat_at = ? WHERE token = ?",
-                        [(self._clock(), token) for token in mine],
-                    )
+                self.beat()
             except (OSError, sqlite3.Error, StoreError) as error:
                 log.warning("the claims of this process could not be renewed: %s", error)

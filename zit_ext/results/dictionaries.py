@@ -32,6 +32,8 @@ class Dictionaries:
         number, newest, data = db.execute(
             "SELECT number, id, data FROM dictionaries ORDER BY number DESC LIMIT 1"
         ).fetchone() or (0, 0, b"")
+        if newest and _id_of(data) != newest:
+            newest, data = 0, b""  # damaged: nothing new may come to depend on it
         packed = fields.pack(canonical, data)
         if len(packed) <= fields.POOR * len(canonical) or number >= fields.MAX_DICTIONARIES:
             return packed, newest

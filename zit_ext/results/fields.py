@@ -43,31 +43,34 @@ def unpack(packed: bytes, dictionary: bytes) -> bytes:
 def redacted(canonical: bytes) -> bytes:
     """Return the same fields with digests in the place of what people wrote.
 
-    Prompts go, wherever they are; so does any text that a host or a plugin added, and any text that is
-    more than a name or a digest. Redacting twice changes nothing.
+    Prompts go, wherever they are, with everything below a field of that name; so does every text that a
+    host or a plugin added, and any text that is more than a name. Redacting twice changes nothing.
 
     >>> redacted(b"{s6:prompts5:a cats5:stepsi8;}")[:24]
-    b'{s6:prompts71:sha256:2c6'
+    b'{s6:prompts71:sha256:51e'
     """
-    return canonical_bytes(_redact(read_canonical(canonical), "", foreign=False))
+    return canonical_bytes(_redact(read_canonical(canonical), everything=False))
 
 
-def _redact(value: FieldValue, name: str, *, foreign: bool) -> FieldValue:
+def _redact(value: FieldValue, *, everything: bool) -> FieldValue:
     if isinstance(value, Mapping):
         return {
-            _text(inner) if foreign and not _PLAIN.fullmatch(inner) else inner: _redact(
-                each, inner, foreign=foreign or "." in inner
-            )
-            for inner, each in value.items()
+            _text(name, everything=everything): _redact(each, everything=everything or _is_personal(name))
+            for name, each in value.items()
         }
     if isinstance(value, list):
-        return [_redact(each, name, foreign=foreign) for each in value]
+        return [_redact(each, everything=everything) for each in value]
     if isinstance(value, bytes):
         return "sha256:" + hashlib.sha256(value).hexdigest()
-    if isinstance(value, str) and value and not _DIGEST.fullmatch(value):
-        return _text(value) if foreign or "prompt" in name or not _PLAIN.fullmatch(value) else value
-    return value
+    return _text(value, everything=everything) if isinstance(value, str) else value
 
 
-def _text(value: str) -> str:
-    return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
+def _is_personal(name: str) -> bool:
+    """Tell whether what is under this name may be somebody's words: a prompt, or a plugin's field."""
+    return "prompt" in name or "." in name
+
+
+def _text(text: str, *, everything: bool) -> str:
+    if not text or _DIGEST.fullmatch(text) or (not everything and _PLAIN.fullmatch(text)):
+        return text
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

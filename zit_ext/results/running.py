@@ -239,7 +239,11 @@ class Running:
             self._at_desk(lambda desk: desk.note_searched())
 
     def _flush_uses(self, desk: Desk) -> None:
-        uses = self._uses.take()
+        taken = self._uses.take()
+        # An entry that still waits to be written has no row to count in.
+        waiting = {use.key for use in taken if use.key in self._waiting}
+        self._uses.give_back([use for use in taken if use.key in waiting])
+        uses = [use for use in taken if use.key not in waiting]
         if not uses:
             return
         try:

@@ -18,12 +18,13 @@ from ..records import Content, Fingerprint
 from .administration import Administration
 from .claims import Busy, Claim, Claims
 from .database import IndexMalformedError
-from .desk import is_out_of_space
+from .desk import Desk, is_out_of_space
 from .lookup import Found, Lookup
+from .memory import Held
 from .running import store_errors
 from .selection import Selection
 from .usage import Usage
-from .waiting import Waiting, choose_ttl
+from .waiting import Ready, Waiting, choose_ttl
 
 __all__ = ["Busy", "Claim", "Found", "ResultStore", "Selection", "Usage"]
 
@@ -148,7 +149,7 @@ class ResultStore(Administration):
         key = waiting.fingerprint.key
         try:
             ready = waiting.get_ready()
-            held = self._at_desk(lambda desk: desk.scribe.write(waiting, ready))
+            held = self._at_desk(lambda desk: self._write_at(desk, waiting, ready))
             self._memory.put(key, held)
         except (CodecError, StoreError, PluginError) as error:
             self._dropped(error)
@@ -157,6 +158,11 @@ class ResultStore(Administration):
                 self._queued -= 1
                 if self._waiting.get(key) is waiting:
                     del self._waiting[key]
+
+    def _write_at(self, desk: Desk, waiting: Waiting, ready: Ready) -> Held:
+        # First who was used: the caps may have to choose who goes.
+        self._flush_uses(desk)
+        return desk.scribe.write(waiting, ready)
 
     def _dropped(self, error: Exception) -> None:
         cause = error.__cause__ or error

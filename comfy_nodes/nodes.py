@@ -1,0 +1,127 @@
+"""The nodes."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+from . import host
+from .convert import to_image, to_requests, to_status
+
+io = host.io
+
+
+class Extension(host.ComfyExtension):
+    """Everything that this pack adds to ComfyUI."""
+
+    async def get_node_list(self):
+        return [Generate, Statistics]
+
+
+class Generate(io.ComfyNode):
+    """Z-Image with weights that stay and results that are kept."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ZitGenerate",
+            display_name="Z-Image (cached)",
+            category="zit_ext",
+            description="Renders with Z-Image-Turbo; a request seen before comes from disk, bit for bit.",
+            search_aliases=["z-image", "zimage", "turbo", "cache"],
+            inputs=[
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True),
+                io.String.Input(
+                    "negative_prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="Has an effect only with guidance > 0.",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True),
+                io.Int.Input("width", default=1024, min=16, max=8192, step=16),
+                io.Int.Input("height", default=1024, min=16, max=8192, step=16),
+                io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Turbo is made for 8."),
+                io.Float.Input(
+                    "guidance", default=0.0, min=0.0, max=100.0, step=0.1, tooltip="Turbo is made for 0."
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64, tooltip="Pictures with seeds s, s+1, ..."
+                ),
+                io.String.Input(
+                    "model",
+                    default="",
+                    tooltip="A diffusers folder or a Hugging Face id; empty: the setting.",
+                ),
+                io.Combo.Input("cache", options=["use", "refresh", "bypass", "only"], default="use"),
+            ],
+            outputs=[io.Image.Output(), io.String.Output(display_name="status")],
+        )
+
+    @classmethod
+    def execute(cls, **inputs):
+        requests = to_requests(inputs)
+        progress = Progress(len(requests))
+        try:
+            results = host.engine().generate_many_blocking(requests, progress, progress.interrupted)
+        except CancelledError:
+            host.raise_if_interrupted()
+            raise
+        return io.NodeOutput(to_image(results), to_status(results))
+
+
+class Statistics(io.ComfyNode):
+    """What the cache did in this session."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ZitStatistics",
+            display_name="Z-Image cache statistics",
+            category="zit_ext",
+            description="Hits, misses and the seconds of rendering that were saved since ComfyUI started.",
+            is_output_node=True,
+            inputs=[],
+            outputs=[io.String.Output(display_name="statistics")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls):
+        return float("nan")  # always asked again
+
+    @classmethod
+    def execute(cls):
+        counted = host.engine().metrics.snapshot()
+        text = (
+            f"{counted.requests.get('hit', 0)} hits, {counted.requests.get('miss', 0)} misses, "
+            f"{counted.requests.get('bypass', 0)} bypassed, {counted.saved_seconds:.1f} s of rendering saved"
+        )
+        return io.NodeOutput(text, ui={"text": [text]})
+
+
+class Progress:
+    """Passes steps from the thread that renders to the host's progress bar.
+
+    The bar belongs to the node that the host's own thread executes, so that thread moves it, whenever
+    it looks up whether the user wants to stop.
+    """
+
+    def __init__(self, pictures: int) -> None:
+        self._pictures = pictures
+        self._done = 0
+        self._total = 1
+        self._bar = None
+
+    def step(self, done: int, total: int) -> None:
+        self._done += 1
+        self._total = total * self._pictures
+
+    def preview(self, png: bytes) -> None:
+        """The host draws previews of its own samplers only."""
+
+    def wants_stop(self) -> bool:
+        return host.interrupted()
+
+    def interrupted(self) -> bool:
+        if self._done:
+            self._bar = self._bar or host.progress_bar(self._total)
+            self._bar.update_absolute(self._done, self._total)
+        return host.interrupted()

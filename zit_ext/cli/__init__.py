@@ -21,6 +21,7 @@ from . import (
     explain_command,
     generate_command,
     models_command,
+    plugins_command,
     store_commands,
     verify_command,
     version_command,
@@ -38,6 +39,7 @@ GROUPS: Sequence[Callable[[Commands], None]] = (
     verify_command.add_to,
     config_command.add_to,
     models_command.add_to,
+    plugins_command.add_to,
     doctor_command.add_to,
     version_command.add_to,
 )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from . import policy
 from .errors import EngineClosedError, NotCachedError, PluginError, StoreError, ZitError
@@ -32,7 +32,6 @@ from .watching import Audience
 from .workers import SingleFlight
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -281,8 +280,11 @@ class Engine:
 
     def _release_unused(self, asking: asyncio.Future[Claim | Found | Busy]) -> None:
         """Give back a claim that came when its asker had left."""
-        if not asking.cancelled() and asking.exception() is None and isinstance(asking.result(), Claim):
-            self._release(asking.result())
+        if asking.cancelled() or asking.exception() is not None:
+            return
+        taken = asking.result()
+        if isinstance(taken, Claim):
+            self._release(taken)
 
     def _release(self, claim: Claim) -> None:
         try:
@@ -300,7 +302,7 @@ class Engine:
         log.warning("%s; %s", error, consequence, exc_info=error)
         self.metrics.event(type(error).__name__)
 
-    async def _in(self, pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args) -> T:
+    async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
 
 

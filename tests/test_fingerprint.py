@@ -45,6 +45,7 @@ CHANGES = {
     "keep_alive": 5.0,
     "priority": 3,
     "comment": "for people",
+    "context": "of the engine",
 }
 MODEL_CHANGES = {
     "source": "elsewhere",

@@ -222,7 +222,7 @@ class Engine:
     async def _miss(self, question: Question, audience: Audience, stale: bool) -> Result:
         if is_pending(question.request):
             self._keeper.hash_beside(question.request)
-        rendered = await self.renderer.render(question.request, audience)
+        rendered = await self._render(question.request, audience)
         offer = await self._keeper.offer(question, rendered)
         status = Status(
             outcome=Outcome.MISS,
@@ -238,15 +238,22 @@ class Engine:
         if request.cache is CacheMode.ONLY:
             raise NotCachedError(None, f"the cache is bypassed: {bypass.words}")
         resolved = await self._in(self._lookups, self._files.resolve, request)
+        resolved = self._questions.in_context(resolved)
         audience = Audience()
         with audience.seat(watcher):
             try:
-                rendered = await self.renderer.render(resolved, audience)
+                rendered = await self._render(resolved, audience)
             except asyncio.CancelledError:
                 audience.stop()
                 raise
         status = Status(outcome=Outcome.BYPASS, detail=bypass.words, reason=bypass.name)
         return _rendered_result(resolved, rendered, status)
+
+    async def _render(self, request: Request, audience: Audience) -> Rendered:
+        try:
+            return await self.renderer.render(request, audience)
+        finally:
+            self._questions.rendered(request)
 
     def _ttl(self, request: Request) -> float | None:
         seconds = self.settings.ttl_seconds if request.ttl_seconds is None else request.ttl_seconds

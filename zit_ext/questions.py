@@ -6,10 +6,13 @@ Asks plugins and the rooms that know files and environments; renders nothing and
 from __future__ import annotations
 
 import hashlib
+import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from .errors import PluginError
 from .fingerprint import canonical_bytes, fingerprint
 from .plugins import Hooks
 from .records import FieldValue, FileRef, Fingerprint, Request
@@ -65,10 +68,12 @@ class Questions:
         self._settings = settings
         self._hooks = hooks
         self._environments = environments
+        self._mixed: Counter[str] = Counter()
 
     def of(self, resolved: Request) -> Question:
         """Return the question. Raises PluginError."""
         fields = self._hooks.fingerprint_fields(resolved)
+        resolved = replace(resolved, context=self._context(fields))
         identities = identities_of(resolved)
         if is_pending(resolved):
             return Question(resolved, fields, identities, None, "the weights are not hashed yet")
@@ -94,6 +99,31 @@ class Questions:
             return _identified(fields, "portable")
         self._environments.publish(resolved.model.digest or "", environment)
         return _identified(fields, environment_digest(environment))
+
+    def in_context(self, resolved: Request) -> Request:
+        """Return a request that bypasses the cache with the context that its render needs all the same.
+
+        If a plugin cannot say what it does, nothing that is remembered fits.
+        """
+        try:
+            return replace(resolved, context=self._context(self._hooks.fingerprint_fields(resolved)))
+        except PluginError:
+            return replace(resolved, context=f"unknown {secrets.token_hex(16)}")
+
+    def rendered(self, request: Request) -> None:
+        """Notice if a plugin's fields changed while this was rendered, or meant to be.
+
+        What the pipeline remembered on the way was then made in one state and filed under another: the
+        context gets a new name, so that nobody finds it.
+        """
+        before = request.context.partition(" ")[0]
+        if self.in_context(request).context.partition(" ")[0] != before:
+            self._mixed[before] += 1
+
+    def _context(self, fields: Mapping[str, FieldValue]) -> str:
+        said = {name: value for name, value in fields.items() if "." in name}
+        digest = hashlib.sha256(canonical_bytes(said)).hexdigest()
+        return f"{digest} {self._mixed[digest]}"
 
     def _environment(self, resolved: Request) -> str | None:
         if self._settings.consistency == "portable":

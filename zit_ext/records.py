@@ -163,6 +163,9 @@ class Request:
     """Who renders first when several wait: higher numbers. A batch job says -1."""
     comment: str = field(default="", compare=False)
     """For people; changes nothing."""
+    context: str = field(default="", compare=False, repr=False)
+    """Filled in by the engine: what plugins and hosts said of it, as a digest. What a pipeline remembers from
+    one render to the next (embeddings of prompts) it must remember under this."""
 
 
 @dataclass(frozen=True, slots=True)

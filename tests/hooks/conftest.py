@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from zit_ext.testing_pytest import make_zit_engine, zit_engine
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+__all__ = ["make_zit_engine", "zit_engine"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
 

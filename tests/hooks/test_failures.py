@@ -17,8 +17,6 @@ from zit_ext.plugin_checks import HOOKS
 from zit_ext.testing import FakeClock, FakePipeline, make_request
 from zit_ext.testing_engine import TrialEngine
 
-pytest_plugins = ["zit_ext.testing_pytest"]
-
 
 class Costs(Enum):
     """What a failure costs the user."""

@@ -141,3 +141,10 @@ def test_commands_say_that_the_cache_folder_cannot_be_used(cli, model, tmp_path)
     assert (ran.code, ran.out) == (1, "")
     assert str(tmp_path / "file") in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_explain_says_that_a_store_that_cannot_be_used_is_bypassed(cli, newer):
+    ran = cli("explain", "a boat", "--seed", "7", "--json")
+    assert ran.code == 0
+    assert (ran.json()["verdict"], ran.json()["reason"]) == ("bypass", "the result store could not be opened")
+    assert "the index has schema 999" in ran.err

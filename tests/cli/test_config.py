@@ -9,6 +9,7 @@ import pytest
 
 from zit_ext import Settings, __version__
 from zit_ext.cli.checks import file_system_of
+from zit_ext.cli.config_command import shown
 from zit_ext.results.layout import Layout
 
 
@@ -68,6 +69,13 @@ def test_what_config_shows_can_be_given_back(cli, name, value):
     assert setting(cli, name, "--settings", f"{name}={shown}") == value
 
 
+def test_every_value_can_be_given_back():
+    settings = Settings()
+    for each in Settings.described():
+        value = getattr(settings, each.name)
+        assert getattr(settings.with_values({each.name: shown(each.name, value)}, "test"), each.name) == value
+
+
 def test_config_path_names_the_file_even_if_it_is_broken(cli, tmp_path):
     (tmp_path / "config.toml").write_text("= nonsense")
     assert cli("config", "path").out.strip() == str(tmp_path / "config.toml")
@@ -86,8 +94,8 @@ def test_config_profiles(cli):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["config", "get", "max_entrys"], "name = 'max_entrys': name one of "),
-        (["config", "get"], "name = None: name one of "),
+        (["config", "get", "max_entrys"], "name = 'max_entrys': name a setting; nearest: max_entries"),
+        (["config", "get"], "name = None: name a setting"),
         (["config", "--settings", "max_entrys=5"], "max_entrys = '5': there is no such setting"),
         (["config", "--settings", "max_entries=-5"], "max_entries = '-5': allowed is a whole number from 0"),
         (["config", "--settings", "max_entries"], "settings = 'max_entries': give NAME=VALUE"),

@@ -25,28 +25,6 @@ sys.exit(code)
 """
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    from zit_ext.models.tiny import build
-
-    return build(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch, tiny):
-    for name in os.environ:
-        if name.startswith("ZIT_") or name == "DISABLE_CACHE":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("ZIT_CONFIG", str(tmp_path / "config.toml"))
-    monkeypatch.setenv("ZIT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("ZIT_MODEL", str(tiny))
-    monkeypatch.setenv("ZIT_OFFLINE", "on")
-    place = tmp_path / "here"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    return place
-
-
 @pytest.fixture
 def cli(home, capsys):
     def run(*arguments):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,10 @@ def config(options: argparse.Namespace, context: Context) -> int:
     if options.json:
         console.json(rows)
         return 0
-    table = [[row["name"], shown(getattr(settings, row["name"])), row["origin"], row["help"]] for row in rows]
+    table = [
+        [row["name"], shown(row["name"], getattr(settings, row["name"])), row["origin"], row["help"]]
+        for row in rows
+    ]
     console.table(("setting", "value", "from", "what it does"), table)
     return 0
 
@@ -71,14 +76,15 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
-def shown(value: Any) -> str:
+def shown(name: str, value: Any) -> str:
     """Return a setting's value as `--settings NAME=VALUE` takes it.
 
-    >>> shown(True), shown(None), shown(("a", "b")), shown(86400.0)
-    ('true', 'auto', 'a,b', '86400')
+    >>> shown("debug", True), shown("max_bytes", None), shown("preload", ("a", "b")), shown("keep_alive", 1e5)
+    ('true', 'auto', 'a,b', '100000')
     """
     if value is None:
-        return "auto"
+        cast = next(each.metadata["cast"] for each in Settings.described() if each.name == name)
+        return next((word for word in ("off", "auto") if _is_none(cast, word)), "")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -87,14 +93,22 @@ def shown(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
+def _is_none(cast: Callable[[Any], Any], word: str) -> bool:
+    try:
+        return cast(word) is None
+    except ValueError:
+        return False
+
+
 def _get(options: argparse.Namespace, context: Context, settings: Settings) -> int:
     names = [each.name for each in Settings.described()]
     if options.name not in names:
-        raise SettingError("name", options.name, f"name one of {', '.join(names)}")
+        near = ", ".join(difflib.get_close_matches(str(options.name), names, n=3, cutoff=0.4)) or "none"
+        raise SettingError("name", options.name, f"name a setting; nearest: {near}")
     if options.json:
         context.console.json(next(row for row in described(settings) if row["name"] == options.name))
     else:
-        context.console.say(shown(getattr(settings, options.name)))
+        context.console.say(shown(options.name, getattr(settings, options.name)))
     return 0
 
 
@@ -103,6 +117,6 @@ def _profiles(options: argparse.Namespace, context: Context) -> int:
     if options.json:
         context.console.json([{"profile": name, "setting": key, "value": value} for name, key, value in rows])
     else:
-        shown_rows = [(name, key, shown(value)) for name, key, value in rows]
+        shown_rows = [(name, key, shown(key, value)) for name, key, value in rows]
         context.console.table(("profile", "setting", "value"), shown_rows)
     return 0

@@ -7,10 +7,6 @@ import time
 from typing import Any
 
 from ..fingerprint import differing_fields
-from ..models.environment import EnvironmentBook
-from ..models.resolver import Resolver
-from ..plugins import Hooks
-from ..runtime import plugins_for
 from . import human
 from .context import Context
 from .entry_rows import SHORT, entry_row, json_fields, left, shown
@@ -28,6 +24,7 @@ def add_to(commands: Commands) -> None:
         description="`explain KEY KEY` shows the fields in which two entries differ. `explain PROMPT`, with "
         "the options of generate, or with --request FILE.json, says what would become of that request, "
         "without loading anything.",
+        usage="KEY KEY | PROMPT [--seed N] [options] | --request FILE.json",
     )
     parser.add_argument("what", nargs="*", metavar="KEY KEY | PROMPT", help="two keys, or one prompt")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -57,15 +54,11 @@ def _request(options: argparse.Namespace, context: Context) -> int:
     settings = context.settings()
     request = request_from(options, options.what[0] if options.what else None)
     now = time.time()
-    with context.store(settings) as store:
-        explainer = Explainer(
-            settings,
-            hooks=Hooks(plugins_for(settings), slow_after=settings.hook_seconds),
-            files=Resolver(settings),
-            environments=EnvironmentBook(settings.cache_dir / "environments"),
-            store=store,
-        )
-        explanation = explainer.explain(request, now)
+    runtime = context.open_runtime(settings)
+    try:
+        explanation = Explainer(runtime).explain(request, now)
+    finally:
+        runtime.close()
     if options.json:
         context.console.json(_row(explanation))
     else:
@@ -81,7 +74,7 @@ def _say(explanation: Explanation, context: Context, now: float) -> None:
     if explanation.verdict is Verdict.HIT and explanation.entry is not None:
         entry = explanation.entry
         say(
-            f"entry: {human.size(entry.blob.size)}, {human.age(now - entry.created_at)} old, "
+            f"entry: {human.size(entry.blob.size)}, made {human.ago(now - entry.created_at)}, "
             f"used {human.count(entry.uses, 'time')}, time left: {left(entry, now)}, "
             f"saves {human.duration(entry.cost)}"
         )

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .. import policy
-from ..errors import BlobCorruptError, PluginError
+from ..errors import BlobCorruptError, PluginError, StoreError
 from ..fingerprint import differing_fields
-from ..plugins import Hooks
-from ..questions import Environments, Files, Questions
+from ..questions import Questions
 from ..records import CacheMode, Entry, FieldValue, Fingerprint, Request
-from ..results.store import ResultStore
-from ..settings import Settings
+from ..runtime import Runtime
 from . import human
 
 Differences = Mapping[str, tuple[FieldValue, FieldValue]]
@@ -46,36 +44,39 @@ class Explanation:
 
 
 class Explainer:
-    """Asks the same rooms as the engine, in the same order."""
+    """Asks the rooms of a runtime what its engine would ask, in the same order."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        hooks: Hooks,
-        files: Files,
-        environments: Environments,
-        store: ResultStore,
-    ) -> None:
-        self._settings = settings
-        self._hooks = hooks
-        self._files = files
-        self._store = store
-        self._questions = Questions(settings, hooks, environments)
+    def __init__(self, runtime: Runtime) -> None:
+        self._settings = runtime.settings
+        self._hooks = runtime.hooks
+        self._files = runtime.files
+        self._store = runtime.store
+        self._questions = Questions(runtime.settings, runtime.hooks, runtime.environments)
 
     def explain(self, request: Request, now: float) -> Explanation:
         """Return what would become of the request. Raises RequestError, ModelError, StoreError."""
         asked = policy.at_the_door(policy.with_defaults(request, self._settings))
         try:
-            bypass = policy.own_bypass(asked, self._settings) or self._hooks.bypass(asked)
-            if bypass is not None:
-                return Explanation(Verdict.BYPASS, bypass.words)
+            reason = self._bypass(asked)
+            if reason is not None:
+                return Explanation(Verdict.BYPASS, reason)
             question = self._questions.of(self._files.resolve(asked))
         except PluginError as error:
             return Explanation(Verdict.BYPASS, str(error))
         if question.known is None:
             return Explanation(Verdict.MISS, question.unknown or "its key is not known yet")
         return self._looked_up(asked, question.known, now)
+
+    def _bypass(self, asked: Request) -> str | None:
+        own = policy.own_bypass(asked, self._settings)
+        if own is not None:
+            return own.words
+        try:
+            self._store.usage()
+        except StoreError:
+            return "the result store could not be opened"
+        bypass = self._hooks.bypass(asked)
+        return None if bypass is None else bypass.words
 
     def _looked_up(self, asked: Request, known: Fingerprint, now: float) -> Explanation:
         details = self._store.entry(known.key)
@@ -101,7 +102,7 @@ class Explainer:
     def _fault(self, entry: Entry, now: float) -> str | None:
         """Return why an entry may not answer."""
         if entry.expires_at is not None and entry.expires_at <= now:
-            return f"its entry is stale: its time was over {human.age(now - entry.expires_at)} ago"
+            return f"its entry is stale: its time was over {human.ago(now - entry.expires_at)}"
         try:
             self._store.read_blob(entry.blob.digest)
         except BlobCorruptError as error:

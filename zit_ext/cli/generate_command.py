@@ -32,7 +32,12 @@ KEEPING = 3600.0
 
 
 def add_to(commands: Commands) -> None:
-    parser = commands.add("generate", generate, help="make pictures for a prompt, or find them in the cache")
+    parser = commands.add(
+        "generate",
+        generate,
+        help="make pictures for a prompt, or find them in the cache",
+        usage="PROMPT [--seed N] [--count N] [--out FILE|FOLDER] [options]",
+    )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what is to be seen")
     parser.add_argument(
         "--count", type=number, default=1, metavar="N", help="pictures, with seeds s, s+1, ... (default: 1)"

@@ -58,6 +58,14 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+def ago(seconds: float) -> str:
+    """
+    >>> ago(0.2), ago(90)
+    ('just now', '1 min ago')
+    """
+    return "just now" if seconds < 1 else f"{age(seconds)} ago"
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """
     >>> count(1, "entry", "entries"), count(2, "entry", "entries"), count(0, "file")

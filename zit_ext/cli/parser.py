@@ -39,9 +39,16 @@ class Commands:
         _add_globals(self.parser, "")
         self._below = self.parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
-    def add(self, name: str, run: Command, *, help: str, description: str | None = None) -> Parser:
-        """Add a command and return its parser, which knows the global options already."""
-        parser = self._below.add_parser(name, help=help, description=description or help)
+    def add(
+        self, name: str, run: Command, *, help: str, description: str | None = None, usage: str | None = None
+    ) -> Parser:
+        """Add a command and return its parser, which knows the global options already.
+
+        `usage` stands for the list of options where that would be a screenful.
+        """
+        described = description or f"{help[0].upper()}{help[1:]}."
+        usage = usage and f"%(prog)s {usage}"
+        parser = self._below.add_parser(name, help=help, description=described, usage=usage)
         _add_globals(parser.add_argument_group("global options"), "_below")
         parser.set_defaults(run=run)
         return parser

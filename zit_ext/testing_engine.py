@@ -87,6 +87,10 @@ class TrialEngine:
         resolved = self.runtime.files.resolve(Request(prompt="", seed=0, model=model))
         return self.runtime.hooks.open_pipeline(resolved.model)
 
+    def make_room(self, bytes_needed: int, device: str = "cpu") -> int:
+        """Return how many bytes the plugins freed together, as the holder would ask for them."""
+        return self.runtime.hooks.make_room(bytes_needed, device)
+
     def stored(self) -> list[Entry]:
         """Return the entries of the store, after everything that waits was written."""
         self.runtime.store.flush()

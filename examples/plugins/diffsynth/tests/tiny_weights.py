@@ -87,5 +87,5 @@ def build(folder: Path) -> Path:
             }
         )
     sys.modules.setdefault("tiny_weights", sys.modules[__name__])
-    tiny._tokenizer().save_pretrained(str(folder / "tokenizer"))
+    tiny.components()["tokenizer"].save_pretrained(str(folder / "tokenizer"))
     return folder

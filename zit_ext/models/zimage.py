@@ -24,7 +24,7 @@ from . import (
     zimage_rendering,
     zimage_schedulers,
 )
-from .pipeline import Lease, Part, Rendered, Watcher, WeightTier
+from .pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE
 from .zimage_loading import Loaded
 from .zimage_loras import LoraPatches
@@ -88,8 +88,10 @@ class ZImage:
             "vae_tiling": model.vae_tiling,
             "pipeline": "diffusers.ZImagePipeline",
         }
+        identities = {**loaded.identities}
+        identities[TRANSFORMER] += f":{attention}"
         self._parts = tuple(
-            Part(name, zimage_devices.measured_bytes(module), f"{loaded.identities[name]}:{attention}")
+            Part(name, zimage_devices.measured_bytes(module), identities[name])
             for name, module in self._modules.items()
         )
         self._colours = LatentColours(self._modules[VAE])
@@ -110,6 +112,24 @@ class ZImage:
             zimage_devices.guarded(lambda: self._placement.move(part, tier), self._device)
         if tier is not WeightTier.VRAM and self._device != "cpu":
             zimage_devices.release(self._device)
+
+    def adopt(self, part: str, other: Pipeline) -> bool:
+        """Use the other pipeline's text encoder or VAE, of equal identity, and let go of the own one.
+
+        False for the transformer, which LoRAs patch, and for low-memory modes, which hook and move
+        weights by themselves.
+        """
+        if not isinstance(other, ZImage) or part not in (TEXT_ENCODER, VAE):
+            return False
+        plain = all(each._resolved["offload"] == "none" and each._modules for each in (self, other))
+        mine, theirs = (
+            next(found.identity for found in each.parts if found.name == part) for each in (self, other)
+        )
+        if not plain or mine != theirs or self._device != other._device:
+            return False
+        self._modules[part] = other._modules[part]
+        zimage_devices.release(self._device)
+        return True
 
     def prompt_overflow(self, request: Request) -> str | None:
         """Return the end of the prompt that the model would not read, or None if it reads all of it."""
@@ -170,7 +190,7 @@ class ZImage:
         if request.guidance > 0:
             texts["negative_prompt"] = request.negative_prompt
         limit = request.max_sequence_length
-        flags = canonical_bytes(torch_environment.live_flags())
+        flags = canonical_bytes([request.context, torch_environment.live_flags()])
         found = {field: self._memo.find((text, limit, flags)) for field, text in texts.items()}
         missing = {field: text for field, text in texts.items() if found[field] is None}
         cuts = {field: overflow(self._tokenizer, text, limit) for field, text in missing.items()}

@@ -1,12 +1,13 @@
 """`zit-ext` with fake weights, as a program of its own: for exit codes, signals and limits.
 
-    python fake_program.py SIDE SECONDS_PER_STEP ARGUMENTS...
+    python fake_program.py SIDE SECONDS_PER_STEP SECONDS_TO_CLOSE ARGUMENTS...
 
 The last line on stderr says which of the heavy packages were imported.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 import time
@@ -19,7 +20,7 @@ from zit_ext.records import Request
 from zit_ext.runtime import Runtime
 from zit_ext.testing import FakeRenderer
 
-SIDE, PAUSE, *ARGUMENTS = sys.argv[1:]
+SIDE, PAUSE, CLOSE, *ARGUMENTS = sys.argv[1:]
 
 
 class SlowRenderer(FakeRenderer):
@@ -33,6 +34,11 @@ class SlowRenderer(FakeRenderer):
             time.sleep(float(PAUSE))
         noise = hashlib.shake_256(str(request.seed).encode()).digest(int(SIDE) ** 2 * 3)
         return Rendered(Pixels(int(SIDE), int(SIDE), 3, noise), 1.0, {"device": "fake"})
+
+    async def close(self) -> None:
+        if float(CLOSE):
+            print("closing", file=sys.stderr, flush=True)
+            await asyncio.sleep(float(CLOSE))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,14 @@ def test_a_profile_and_settings_count_before_and_after_the_command(cli, model):
     assert off["detail"] == "the cache is disabled (--settings)"
 
 
+def test_weights_that_take_long_to_hash_are_hashed_before_the_program_ends(cli, model):
+    with (model / "large.safetensors").open("wb") as file:
+        file.truncate(257_000_000)  # beyond what is hashed while the request waits
+    first, second = (cli("generate", "a boat", "--seed", "7", "--json").lines()[0] for _ in range(2))
+    assert (first["outcome"], first["detail"]) == ("miss", "kept as soon as the weights are hashed")
+    assert second["outcome"] == "hit"
+
+
 def test_a_dynamic_prompt_says_why_it_was_bypassed(cli, model):
     row = cli("generate", "a {red|blue} boat", "--seed", "7", "--json").lines()[0]
     assert row["detail"] == "dynamic prompt: {red|blue}"

@@ -23,15 +23,15 @@ def environment(home, model):
 @pytest.fixture
 def program(environment):
     def run(*arguments, side=16, pause=0.0, **more):
-        command = [sys.executable, str(PROGRAM), str(side), str(pause), *arguments]
+        command = [sys.executable, str(PROGRAM), str(side), str(pause), "0", *arguments]
         given = {"env": environment, "timeout": SECONDS, "capture_output": True, "check": False} | more
         return subprocess.run(command, **given)
 
     return run
 
 
-def start(environment, *arguments, pause=0.2):
-    command = [sys.executable, str(PROGRAM), "16", str(pause), *arguments]
+def start(environment, *arguments, pause=0.2, close=0):
+    command = [sys.executable, str(PROGRAM), "16", str(pause), str(close), *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -130,6 +130,22 @@ def test_what_was_done_before_ctrl_c_is_kept(environment, home, program):
     assert (home / row["file"]).is_file()
     again = program("generate", "a boat", "--seed", "7", "--steps", "2", "--json")
     assert json.loads(again.stdout)["outcome"] == "hit"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to the whole console")
+def test_a_second_ctrl_c_waits_for_nothing(environment, program):
+    arguments = ("generate", "a boat", "--seed", "7", "--steps", "100")
+    with start(environment, *arguments, close=10 * SECONDS) as process:
+        assert process.stderr.readline() == b"step 0\n"
+        process.send_signal(signal.SIGINT)
+        while (line := process.stderr.readline()) != b"closing\n":
+            assert line.startswith(b"step ")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert err.startswith(b"zit-ext: interrupted at once; ")
+    assert b"Traceback" not in err
+    assert program("verify").returncode == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such pipe")

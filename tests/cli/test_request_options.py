@@ -171,6 +171,7 @@ def test_a_request_comes_from_a_file_and_options_win(tmp_path):
         ("{", "request"),
         ('{"seed": 1}', "prompt"),
         ('{"prompt": "a", "sed": 1}', "sed"),
+        ('{"prompt": "a", "context": "x"}', "context"),
         ('{"prompt": "a", "model": {"digest": "x"}}', "model.digest"),
         ('{"prompt": "a", "model": 3}', "model"),
         ('{"prompt": "a", "loras": "ink"}', "loras"),

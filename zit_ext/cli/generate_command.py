@@ -18,6 +18,7 @@ from ..records import CacheMode, Outcome, Request, Result
 from ..runtime import Runtime
 from ..settings import Settings
 from . import human
+from .console import Console
 from .context import Context
 from .destinations import Destination
 from .parser import Commands
@@ -68,9 +69,9 @@ def generate(options: argparse.Namespace, context: Context) -> int:
             _deliver(result, destination, context)
     except BaseException:
         progress.stopped.set()
-        _close(runtime, progress, patience=0.0)
+        _close(runtime, progress, 0.0, context.console)
         raise
-    _close(runtime, progress, patience=KEEPING)
+    _close(runtime, progress, KEEPING, context.console)
     return 0
 
 
@@ -167,8 +168,8 @@ def _deliver(result: Result, destination: Destination, context: Context) -> None
         console.say(f"{path}  {words}{key}")
 
 
-def _close(runtime: Runtime, progress: Progress, patience: float) -> None:
-    """Let the engine finish what it promised. A second Ctrl-C ends the program on the spot."""
+def _close(runtime: Runtime, progress: Progress, patience: float, console: Console) -> None:
+    """Let the engine finish what it promised. Ctrl-C ends the program on the spot."""
     try:
         if patience:
             progress.show("keeping the results ...")
@@ -176,6 +177,7 @@ def _close(runtime: Runtime, progress: Progress, patience: float) -> None:
         progress.clear()
     except KeyboardInterrupt:
         progress.clear()
+        console.complain("interrupted at once; results that were not written yet are not kept")
         sys.stdout.flush()
         # Threads that hash or load would be waited for. The store recovers as from a crash.
         os._exit(130)

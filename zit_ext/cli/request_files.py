@@ -17,7 +17,8 @@ from ..errors import RequestError
 from ..records import FieldValue, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
 from .input_images import read_image
 
-_KNOWN_LATER = {"digest", "path", "identity"}  # the resolver finds them out; a file cannot know
+_FILLED_IN = {"digest", "path", "identity", "context"}
+"""Fields that the engine finds out; a file cannot know them."""
 
 
 def read_request(path: Path) -> Request:
@@ -33,7 +34,7 @@ def read_request(path: Path) -> Request:
 
 def request_of(values: Mapping[str, Any], folder: Path) -> Request:
     """Return the request with these fields; a picture to start from is looked for beside the file."""
-    known = {each.name for each in fields(Request)}
+    known = {each.name for each in fields(Request)} - _FILLED_IN
     _refuse_unknown(values, known, "")
     if "prompt" not in values:
         raise RequestError("prompt", None, "the file must name a prompt")
@@ -88,7 +89,7 @@ def _image(value: Any, folder: Path) -> InputImage:
 
 
 def _record(kind: type[Any], field: str, made: Mapping[str, FieldValue]) -> Any:
-    known = {each.name for each in fields(kind)} - _KNOWN_LATER
+    known = {each.name for each in fields(kind)} - _FILLED_IN
     _refuse_unknown(made, known, f"{field}.")
     return kind(**made)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from zit_ext.models.pipeline import Lease, Rendered, Watcher, WeightTier
 from zit_ext.records import ModelRef, Request
+from zit_ext.renderers.local import LocalRenderer
 from zit_ext.testing import FakePipeline, QuietWatcher, make_request
 
 ZIMAGE = {"text_encoder": 8_040_000_000, "transformer": 12_310_000_000, "vae": 170_000_000}
@@ -120,6 +121,11 @@ async def until(condition: Callable[[], Any], patience: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)
+
+
+async def until_it_renders(renderer: LocalRenderer) -> None:
+    """Wait until some model is in a render."""
+    await until(lambda: any(model.rendering for model in renderer.holdings().models))
 
 
 def quiet() -> QuietWatcher:

@@ -36,6 +36,12 @@ class Held:
     parts: dict[str, Weights] = field(default_factory=dict)
     working: WorkingMemory = WorkingMemory()
     rendering: bool = False
+    lent: set[str] = field(default_factory=set)
+    """Parts that the render which runs now has had already; it may still want the others."""
+
+    def still_wants(self, part: str) -> bool:
+        """Say whether a render runs that has not had this part yet."""
+        return self.rendering and part not in self.lent
 
 
 def outdated(held: Held, model: ModelRef) -> bool:

@@ -48,6 +48,7 @@ class Holder:
         self._clock = clock
         self._between_stages = between_stages
         self._held: dict[str, Held] = {}
+        self._owed_bytes = 0
         self.snapshot = Holdings(device=memory.device)
         """What is held, as of the last change. Any thread may read it."""
 
@@ -86,6 +87,7 @@ class Holder:
             given_back=lambda lent: self._given_back(held, lent),
         )
         held.rendering = True
+        held.lent.clear()
         held.keep_alive = self._keep_alive if request.keep_alive is None else request.keep_alive
         self._publish()
         try:
@@ -97,7 +99,9 @@ class Holder:
             self._publish()
 
     def settle(self) -> None:
-        """Come back within the budget and the time limits, after a render."""
+        """After a render: park what was asked for meanwhile, and come back within budget and time."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        self.park(owed)
         self._keep_ram_within(0)
         self.expire()
 
@@ -126,12 +130,23 @@ class Holder:
         self._publish()
 
     def park(self, wanted_bytes: int) -> int:
-        """Move idle parts off the device until so many bytes are freed; return how many were."""
+        """Move idle parts off the device until so many bytes are freed; return how many were.
+
+        A render keeps the parts that it has not had yet: what lacks is parked after it, in `settle`.
+        """
         before = self._in_vram()
-        for weights in placement.choose(self._idle_parts(), wanted_bytes):
+        idle = [
+            each
+            for each in self._idle_parts()
+            if not any(owner.still_wants(name) for owner, name in each.what.owners)
+        ]
+        for weights in placement.choose(idle, wanted_bytes):
             self._park(weights)
         self._publish()
-        return before - self._in_vram()
+        freed = before - self._in_vram()
+        if any(held.rendering for held in self._held.values()):
+            self._owed_bytes = max(self._owed_bytes, wanted_bytes - freed)
+        return freed
 
     def park_idle(self) -> int:
         """Move everything idle off the device; return the bytes freed."""

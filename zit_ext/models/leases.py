@@ -42,6 +42,7 @@ class Lending:
         if unknown:
             raise ModelError(f"{self._held.model.source!r} has no part called {unknown[0]!r}")
         lent = [self._held.parts[name] for name in dict.fromkeys(parts)]
+        self._held.lent.update(parts)
         # Pinned before they are brought: whoever makes room for them must spare them.
         for weights in lent:
             weights.leases += 1

@@ -18,6 +18,13 @@ SELECT_ROWS = (
     f"SELECT {_ENTRY} FROM entries e JOIN namespaces n ON n.id = e.namespace "
     "JOIN blobs b ON b.id = e.blob JOIN details d ON d.id = e.id "
 )
+_NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT = (int, float), (int, float, type(None)), (str, type(None))
+_KINDS = (
+    int, bytes, str, _NUMBER, _NUMBER, int, int, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER,
+    int, int, int, bytes, int, str, bytes, str, bytes,
+    bytes, int, int, str, _MAYBE_TEXT,
+)  # fmt: skip
+"""What SQLite's columns may hold, in the order of `_ENTRY`: SQLite itself lets anything into any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +64,28 @@ def find_row(db: sqlite3.Connection, key: str) -> Row | None:
 
 def read_row(values: tuple[Any, ...]) -> Row:
     """Return one row of `SELECT_ROWS`. Raises ValueError if it holds what no row can hold."""
+    if not all(isinstance(value, kinds) for value, kinds in zip(values, _KINDS, strict=True)):
+        raise ValueError("a row of the index is damaged")
     (
         id, key, namespace, created_at, used_at, sequence, uses, ttl, expires_at, cost,
         pinned, sealed, blob_id, digest, size, media_type, content_digest, kind, checksum,
         packed, dictionary, redacted, model, prompt,
     ) = values  # fmt: skip
-    try:
-        entry = Entry(
-            key=key.hex(),
-            blob=Blob(digest.hex(), size, media_type),
-            content_digest=content_digest.hex(),
-            namespace=namespace,
-            created_at=created_at,
-            used_at=used_at,
-            sequence=sequence,
-            uses=uses,
-            expires_at=expires_at,
-            cost=cost,
-            pinned=bool(pinned),
-            model=model,
-            prompt=prompt,
-        )
-    except AttributeError as error:
-        raise ValueError("a row of the index is damaged") from error
+    entry = Entry(
+        key=key.hex(),
+        blob=Blob(digest.hex(), size, media_type),
+        content_digest=content_digest.hex(),
+        namespace=namespace,
+        created_at=created_at,
+        used_at=used_at,
+        sequence=sequence,
+        uses=uses,
+        expires_at=expires_at,
+        cost=cost,
+        pinned=bool(pinned),
+        model=model,
+        prompt=prompt,
+    )
     return Row(
         id, entry, ttl, sealed, blob_id, kind, checksum, packed, dictionary, bool(redacted)
     )  # fmt: skip

@@ -272,9 +272,12 @@ def test_an_answer_cannot_change_after_it_was_given():
 
 
 def test_a_plugin_without_fields_is_in_no_key():
+    def nothing():
+        return {}
+
     plain = Hooks(find_plugins(entry_points=False)).fingerprint_fields(make_request())
     hooks = adding(
-        find_plugins(entry_points=False), "zit_fingerprint_fields", idle=lambda: None, empty=lambda: {}
+        find_plugins(entry_points=False), "zit_fingerprint_fields", idle=lambda: None, empty=nothing
     )
     assert hooks.fingerprint_fields(make_request()) == plain
 

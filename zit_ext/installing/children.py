@@ -71,8 +71,9 @@ def ask(python: Path | str, code: str, *, seconds: float = 60.0) -> str | None:
     """Return what a few lines of Python print in that interpreter; None if they fail or take too long."""
     try:
         done = subprocess.run(
-            [str(python), "-c", code],
-            env={**clean_environ(), "PYTHONIOENCODING": "utf-8"},
+            # -I: an answer must not depend on the folder in which this was called.
+            [str(python), "-I", "-X", "utf8", "-c", code],
+            env=clean_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,

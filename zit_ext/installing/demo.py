@@ -14,4 +14,6 @@ EXTRAS = ("fast", "zimage")
 def demo(project: Project, arguments: Sequence[str], *, torch_index: str | None, say: Say) -> int:
     """Set up what renders, run the demo with these arguments, and return its exit code."""
     python = prepare(project, EXTRAS, torch_index=torch_index, say=say)
-    return run([str(python), "-m", "zit_ext.demo", *arguments], environ=clean_environ())
+    # Without the current folder on its path: another checkout may lie there. (Pythons before 3.11 add it.)
+    environ = {**clean_environ(), "PYTHONSAFEPATH": "1"}
+    return run([str(python), "-m", "zit_ext.demo", *arguments], environ=environ)

@@ -111,8 +111,7 @@ def _environment(project: Project) -> Iterator[Finding]:
 
 
 def _own_installation(project: Project) -> Iterator[Finding]:
-    code = "import zit_ext; print(zit_ext.__file__)"
-    place = ask(project.python, f"import sys; sys.path.pop(0) if sys.path[0] == '' else 0; {code}")
+    place = ask(project.python, "import zit_ext; print(zit_ext.__file__)")
     if place is None:
         yield Finding(WRONG, "zit_ext", "cannot be imported in .venv", "`python install.py demo` mends it.")
     elif Path(os.path.realpath(place)).parents[1] != Path(os.path.realpath(project.root)):

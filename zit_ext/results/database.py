@@ -21,7 +21,8 @@ BUSY_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """How long we go on asking it to. Writes are behind the callers' backs, so patience costs nothing."""
 
-_SYNCHRONOUS = {"off": "NORMAL", "normal": "NORMAL", "full": "FULL"}
+SYNCHRONOUS = {"off": "NORMAL", "normal": "NORMAL", "full": "FULL"}
+"""What each durability asks of SQLite: FULL makes every commit last, NORMAL loses the newest at most."""
 _MALFORMED_CODES = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
 _MALFORMED_WORDS = ("malformed", "not a database", "no such table", "no such column", "unsupported file")
 _BUSY_WORDS = ("locked", "busy")
@@ -56,7 +57,7 @@ def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) ->
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
         db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
-        db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+        db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
     except BaseException:
         db.close()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from ..settings import Settings
 from . import index
 from .blobs import Blobs
+from .database import SYNCHRONOUS, is_malformed, transaction
 from .dictionaries import Dictionaries
 from .disk import Disk
 from .healing import Healer
@@ -21,6 +23,8 @@ from .room import Caps, Room
 from .scribe import Score, Scribe
 from .timekeeping import Reading, Timekeeper
 from .upkeep import Upkeep
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,37 +91,72 @@ class Desk:
 
     @classmethod
     def set_up(cls, place: Workplace, malformed: Path | None = None) -> Desk:
-        """Open the index and make it right. Raises StoreVersionError, OSError and sqlite3.Error."""
-        opened = open_index(
+        """Open the index and make it right. Raises StoreVersionError, OSError and sqlite3.Error.
+
+        An index that opens, and turns out to be malformed while it is made right, is set aside as well.
+        """
+        opened = cls._open(place, malformed)
+        try:
+            return cls._made_right(place, opened)
+        except sqlite3.DatabaseError as error:
+            if not is_malformed(error):
+                raise
+            log.error("the index is malformed (%s); it is set aside, and an empty one takes its place", error)
+            return cls._made_right(place, cls._open(place, opened.path))
+
+    @classmethod
+    def _open(cls, place: Workplace, malformed: Path | None) -> Opened:
+        return open_index(
             place.layout,
             place.disk,
             durability=place.settings.durability,
             malformed=malformed,
         )
+
+    @classmethod
+    def _made_right(cls, place: Workplace, opened: Opened) -> Desk:
         try:
             if opened.was_malformed:
                 place.count("index_malformed")
             desk = cls(place, opened)
-            desk._resume_time()
-            desk.after_a_crash = desk.upkeep.recover()
-            place.namespace_ttls.update(
-                (each.name, each.ttl_seconds) for each in index.all_namespaces(opened.db)
-            )
-            desk.upkeep.adopt_policy(place.settings.eviction)
-            if opened.is_new or opened.was_malformed:
-                desk.upkeep.sweep()  # whatever lies there, no row knows it
+            desk._make_right()
             return desk
         except BaseException:
             opened.db.close()
             raise
 
-    def save_time(self) -> None:
+    def _make_right(self) -> None:
+        place, db = self.place, self.db
+        rebooted = self._resume_time()
+        others = place.owner.others()
+        was_clean = bool(db.execute("SELECT clean FROM totals").fetchone()[0])
+        self.after_a_crash = self.upkeep.recover() or not (was_clean or others)
+        self._note_open()
+        place.namespace_ttls.update((each.name, each.ttl_seconds) for each in index.all_namespaces(db))
+        self.upkeep.adopt_policy(place.settings.eviction)
+        # A new index knows no file; after a power cut, files may be there that no row remembers.
+        if self.opened.is_new or self.opened.was_malformed or (self.after_a_crash and rebooted):
+            self.upkeep.sweep()
+            self.after_a_crash = False
+
+    def _note_open(self) -> None:
+        """Write down, to last, that somebody is at work here: a crash must not look like a clean end."""
+        self.db.execute("PRAGMA synchronous = FULL")
+        self.save_time(clean=False)
+        self.db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self.place.settings.durability]}")
+
+    def note_closed(self) -> None:
+        """Write down that the work ended well, if nobody else is at work here."""
+        self.save_time(clean=not self.place.owner.others())
+
+    def save_time(self, *, clean: bool = False) -> None:
         """Write down where the store's time stands."""
         reading = self.place.time.reading()
-        self.db.execute(
-            "UPDATE totals SET wall = ?, steady = ?, drift = ?, boot = ?",
-            (reading.wall, reading.steady, reading.drift, reading.boot),
-        )
+        with transaction(self.db):
+            self.db.execute(
+                "UPDATE totals SET clean = ?, wall = ?, steady = ?, drift = ?, boot = ?",
+                (clean, reading.wall, reading.steady, reading.drift, reading.boot),
+            )
 
     def note_searched(self) -> None:
         """Write down that the folders were searched for files that no row knows."""
@@ -127,10 +166,13 @@ class Desk:
     def close(self) -> None:
         self.db.close()
 
-    def _resume_time(self) -> None:
+    def _resume_time(self) -> bool:
+        """Go on from where the last process saw the clocks; tell whether the machine may have restarted."""
         wall, steady, drift, boot = self.db.execute("SELECT wall, steady, drift, boot FROM totals").fetchone()
-        if wall is not None:
-            self.place.time.resume(Reading(wall, steady, drift, boot))
+        if wall is None:
+            return False
+        self.place.time.resume(Reading(wall, steady, drift, boot))
+        return not boot or boot != self.place.time.reading().boot
 
 
 def blobs_of(place: Workplace) -> Blobs:

@@ -45,6 +45,9 @@ def open_index(layout: Layout, disk: Disk, *, durability: str, malformed: Path |
     """
     for folder in layout.folders:
         disk.make_folder(folder)
+    if durability == "full":
+        for folder in (layout.root, layout.root.parent, layout.root.parent.parent):
+            disk.sync_folder(folder)
     with exclusive(layout.lock):
         indexes = layout.indexes()
         # Another process may have set it aside while we waited for the lock.

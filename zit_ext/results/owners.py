@@ -59,6 +59,14 @@ class Owner:
         """Tell whether the store with this token is still open somewhere on this machine."""
         return token == self.token or is_alive(self._folder, token)
 
+    def others(self) -> bool:
+        """Tell whether any other store is open on this folder."""
+        return any(
+            path.name != self.token and self.is_alive(path.name)
+            for path in self._folder.iterdir()
+            if _TOKEN.fullmatch(path.name)
+        )
+
     def bury_the_dead(self) -> list[str]:
         """Remove the files of stores that died, and return their tokens."""
         dead = []

@@ -19,7 +19,7 @@ SELECT_ROWS = (
     "JOIN blobs b ON b.id = e.blob JOIN details d ON d.id = e.id "
 )
 _NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT = (int, float), (int, float, type(None)), (str, type(None))
-_KINDS = (
+_KINDS: tuple[Any, ...] = (
     int, bytes, str, _NUMBER, _NUMBER, int, int, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER,
     int, int, int, bytes, int, str, bytes, str, bytes,
     bytes, int, int, str, _MAYBE_TEXT,

@@ -254,7 +254,7 @@ class Running:
 
     def _finish(self, desk: Desk) -> None:
         self._flush_uses(desk)
-        desk.save_time()
+        desk.note_closed()
 
     # Putting the parts together
 

@@ -27,6 +27,7 @@ MIGRATIONS: Sequence[str] = (
         hits INTEGER NOT NULL DEFAULT 0,           -- ever, of entries that went meanwhile too
         saved_seconds REAL NOT NULL DEFAULT 0,     -- of rendering, by those hits
         swept_at REAL NOT NULL DEFAULT 0,          -- when the folders were last searched for strangers
+        clean INTEGER NOT NULL DEFAULT 1,          -- the last one to leave closed the door
         wall REAL, steady REAL, drift REAL, boot TEXT
     );
     -- Another index has another generation: memory that was filled from one must not trust the next.

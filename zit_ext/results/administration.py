@@ -121,6 +121,7 @@ class Administration(Running):
             evicted += gone
         orphans = self._write(lambda desk: desk.upkeep.sweep())
         quarantined = self._write(lambda desk: desk.upkeep.empty_quarantine())
+        self._write(lambda desk: desk.upkeep.give_space_back())
         after = self._read(index.totals).all_bytes
         return PruneReport(stale, evicted, orphans, quarantined, max(0, before - after))
 

@@ -24,6 +24,8 @@ Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 2.0
+_BEATS_A_LEASE = 4
+_MAX_BEATS = 60 * _BEATS_A_LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ class Busy:
     key: str
     until: float
     """When its lease ends if its heart stops now; Unix seconds."""
+
+
+@dataclass(slots=True)
+class _Mine:
+    key: str
+    beats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Claims:
         self._clock = clock
         self._steady = steady
         self._seen: dict[str, _Seen] = {}
-        self._mine: dict[str, str] = {}
+        self._mine: dict[str, _Mine] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._heart: threading.Thread | None = None
@@ -111,9 +119,14 @@ class Claims:
                 )
 
     def beat(self) -> None:
-        """Renew every claim of this store. Raises OSError, sqlite3.Error and StoreError."""
+        """Renew every claim of this store. Raises OSError, sqlite3.Error and StoreError.
+
+        A render that hangs does not hold the others for ever: after `_MAX_BEATS` they may try.
+        """
         with self._lock:
-            mine = list(self._mine)
+            for claim in self._mine.values():
+                claim.beats += 1
+            mine = [token for token, claim in self._mine.items() if claim.beats <= _MAX_BEATS]
         if mine:
             with self._pool.lend() as db, transaction(db, _PATIENCE_SECONDS):
                 db.executemany(
@@ -126,8 +139,8 @@ class Claims:
         self._closing.set()
         if self._heart is not None:
             self._heart.join()
-        for token, key in list(self._mine.items()):
-            self.release(Claim(key, token))
+        for token, mine in list(self._mine.items()):
+            self.release(Claim(mine.key, token))
 
     def _busy(self, db: sqlite3.Connection, key: str) -> Busy | None:
         row = db.execute(
@@ -158,13 +171,13 @@ class Claims:
 
     def _hold(self, claim: Claim) -> None:
         with self._lock:
-            self._mine[claim.token] = claim.key
+            self._mine[claim.token] = _Mine(claim.key)
             if self._heart is None:
                 self._heart = threading.Thread(target=self._keep_beating, name="zit-claims", daemon=True)
                 self._heart.start()
 
     def _keep_beating(self) -> None:
-        while not self._closing.wait(self._lease / 4):
+        while not self._closing.wait(self._lease / _BEATS_A_LEASE):
             try:
                 self.beat()
             except (OSError, sqlite3.Error, StoreError) as error:

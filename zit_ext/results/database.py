@@ -46,6 +46,13 @@ def is_malformed(error: BaseException) -> bool:
     return any(words in str(error) for words in _MALFORMED_WORDS)
 
 
+def hex_of(value: object) -> str:
+    """Return a digest or key of the index as text; for anything else, raise what a malformed index raises."""
+    if not isinstance(value, bytes):
+        raise sqlite3.DatabaseError(f"malformed: {value!r} stands where a digest should")
+    return value.hex()
+
+
 def is_busy(error: BaseException) -> bool:
     """Tell whether SQLite says that somebody else holds the lock."""
     return isinstance(error, sqlite3.OperationalError) and any(w in str(error) for w in _BUSY_WORDS)
@@ -57,6 +64,7 @@ def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) ->
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
         db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
+        db.execute("PRAGMA secure_delete = FAST")  # a removed prompt is overwritten where that costs nothing
         db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
     except BaseException:
         db.close()

@@ -16,7 +16,7 @@ from ..codecs import CodecError
 from ..errors import BlobCorruptError
 from . import index
 from .blobs import BlobMissingError, Blobs
-from .database import transaction
+from .database import hex_of, transaction
 from .decoding import check_decodable
 from .dictionaries import Dictionaries
 from .rows import Row, find_row
@@ -107,7 +107,7 @@ class Healer:
             "SELECT id, key FROM entries WHERE blob = ?", (row.blob_id,)
         ).fetchall():
             index.remove_entries(self._db, [id])
-            self._gone(key.hex())
+            self._gone(hex_of(key))
         self._db.execute("DELETE FROM blobs WHERE id = ?", (row.blob_id,))
 
 

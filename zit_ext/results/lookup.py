@@ -120,7 +120,7 @@ class Lookup:
                 "JOIN blobs b ON b.id = e.blob WHERE e.key = ?",
                 (bytes.fromhex(held.entry.key),),
             ).fetchone()
-        if row is None or row[1].hex() != held.entry.blob.digest:
+        if row is None or row[1] != bytes.fromhex(held.entry.blob.digest):
             return False
         held.entry = replace(held.entry, expires_at=row[2], pinned=bool(row[3]))
         held.generation = row[0]

@@ -87,6 +87,8 @@ def _open(path: Path, durability: str) -> Opened:
     db = connect(path, durability=durability, cache_kib=_CACHE_KIB)
     try:
         is_new = schema.version_of(db) == 0
+        if is_new:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that `prune` can give space back
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             log.warning("the index cannot use a write-ahead log here (%s): several processes will wait", mode)

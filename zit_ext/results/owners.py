@@ -6,35 +6,47 @@ A process id could be another's by now, or mean nothing in the container next do
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..errors import StoreError
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK}
 _TOKEN = re.compile(r"[0-9a-f]{24}")
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock that only one thread of one process can hold; wait for it."""
+def exclusive(path: Path, patience: float = 30.0) -> Iterator[None]:
+    """Hold a lock that only one thread of one process can hold; wait for it so many seconds.
+
+    Raises StoreError if somebody else holds it all that time.
+    """
     descriptor = _open(path)
     try:
-        _lock(descriptor, wait=True)
+        deadline = time.monotonic() + patience
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise StoreError(f"another process has held {path} for {patience:.0f} seconds")
+            time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
@@ -49,9 +61,8 @@ class Owner:
             self.token = secrets.token_hex(12)
             path = folder / self.token
             self._descriptor = _open(path)
-            _lock(self._descriptor, wait=True)
             # Whoever cleans up may have taken the file for a dead one's before it was locked.
-            if path.exists():
+            if _try_lock(self._descriptor) and path.exists():
                 return
             os.close(self._descriptor)
 
@@ -95,13 +106,22 @@ def is_alive(folder: Path, token: str) -> bool:
     except OSError:
         return True
     try:
-        _lock(descriptor, wait=False)
+        return not _try_lock(descriptor)
     except OSError:
         return True
-    else:
-        return False
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock if nobody holds it. Raises OSError where there are no locks."""
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
 
 
 def _open(path: Path) -> int:

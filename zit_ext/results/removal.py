@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import index
-from .database import transaction
+from .database import hex_of, transaction
 from .desk import Desk
 from .rows import expiry, is_fresh
 
@@ -37,7 +37,7 @@ def remove_some(desk: Desk, namespace: str | None) -> int:
         ).fetchall()
         index.remove_entries(desk.db, [id for id, _ in found])
     for _, key in found:
-        desk.place.gone(key.hex())
+        desk.place.gone(hex_of(key))
     desk.room.reap()
     return len(found)
 

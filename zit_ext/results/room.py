@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..errors import StoreFullError
 from . import index
 from .blobs import Blobs
-from .database import transaction
+from .database import hex_of, transaction
 
 _BATCH = 32
 _ATTEMPTS = 200
@@ -170,7 +170,7 @@ class Room:
         if index.is_reserved(self._db, digest):
             return False
         try:
-            self._blobs.remove(digest.hex())
+            self._blobs.remove(hex_of(digest))
         except OSError:
             self._count("delete_postponed")  # Windows, while a reader has the file open
             return False
@@ -232,7 +232,7 @@ class Room:
 
     def _remove(self, id: int, key: bytes, blob: int, reason: str) -> int:
         index.remove_entries(self._db, [id])
-        self._gone(key.hex())
+        self._gone(hex_of(key))
         self._count(reason)
         row = self._db.execute("SELECT size FROM blobs WHERE id = ? AND doomed", (blob,)).fetchone()
         return 0 if row is None else row[0]

@@ -19,7 +19,7 @@ from typing import TypeVar
 from ..errors import StoreError
 from ..settings import GB, Settings
 from . import index
-from .database import Pool, is_malformed
+from .database import IndexMalformedError, Pool, is_malformed
 from .desk import Desk, Workplace
 from .dictionaries import Dictionaries
 from .disk import Disk
@@ -137,8 +137,15 @@ class Running:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some reading on this thread."""
         self._must_be_open()
-        with store_errors(), self._readers.lend() as db:
-            return work(db)
+        with store_errors():
+            try:
+                with self._readers.lend() as db:
+                    return work(db)
+            except IndexMalformedError as error:
+                self._replace_later(error.path)
+                self._writer.ask(lambda: None).result()
+                with self._readers.lend() as db:
+                    return work(db)
 
     def _write(self, work: Callable[[Desk], T]) -> T:
         """Do some writing on the writer's thread, after everything that was put before, and wait."""

@@ -45,23 +45,23 @@ MIGRATIONS: Sequence[str] = (
 
     CREATE TABLE blobs (
         id INTEGER PRIMARY KEY,
-        digest BLOB NOT NULL UNIQUE,
-        size INTEGER NOT NULL,
+        digest BLOB NOT NULL UNIQUE CHECK (typeof(digest) = 'blob' AND length(digest) = 32),
+        size INTEGER NOT NULL CHECK (typeof(size) = 'integer'),
         media_type TEXT NOT NULL,
-        content_digest BLOB NOT NULL,
+        content_digest BLOB NOT NULL CHECK (typeof(content_digest) = 'blob' AND length(content_digest) = 32),
         checksum_kind TEXT NOT NULL,
-        checksum BLOB NOT NULL,
-        refs INTEGER NOT NULL DEFAULT 0,
+        checksum BLOB NOT NULL CHECK (typeof(checksum) = 'blob'),
+        refs INTEGER NOT NULL DEFAULT 0 CHECK (typeof(refs) = 'integer'),
         doomed INTEGER NOT NULL DEFAULT 0          -- the file goes next, then the row
     );
     CREATE INDEX doomed_blobs ON blobs (id) WHERE doomed;
 
     CREATE TABLE entries (
         id INTEGER PRIMARY KEY,
-        key BLOB NOT NULL UNIQUE,
-        namespace INTEGER NOT NULL,
-        blob INTEGER NOT NULL,
-        size INTEGER NOT NULL,
+        key BLOB NOT NULL UNIQUE CHECK (typeof(key) = 'blob' AND length(key) = 32),
+        namespace INTEGER NOT NULL CHECK (typeof(namespace) = 'integer'),
+        blob INTEGER NOT NULL CHECK (typeof(blob) = 'integer'),
+        size INTEGER NOT NULL CHECK (typeof(size) = 'integer'),
         created_at REAL NOT NULL,
         used_at REAL NOT NULL,
         sequence INTEGER NOT NULL,

@@ -151,7 +151,8 @@ class ResultStore(Administration):
             ready = waiting.get_ready()
             held = self._at_desk(lambda desk: self._write_at(desk, waiting, ready))
             self._memory.put(key, held)
-        except (CodecError, StoreError, PluginError) as error:
+        except Exception as error:
+            # Whatever it was, it is counted: nothing is lost silently, and the next one is written.
             self._dropped(error)
         finally:
             with self._door:

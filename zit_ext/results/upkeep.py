@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ..errors import PluginError
 from . import index
 from .blobs import Blobs
-from .database import transaction
+from .database import hex_of, transaction
 from .healing import put_aside
 from .layout import FAN_OUT, Layout, is_digest
 from .owners import Owner
@@ -79,7 +79,7 @@ class Upkeep:
         return bool(dead)
 
     def _doom_if_file(self, digest: bytes, size: int) -> None:
-        if self._layout.blob(digest.hex()).exists():
+        if self._layout.blob(hex_of(digest)).exists():
             doom_unknown(self._db, digest, size)
 
     def _sweep_incoming(self) -> None:
@@ -139,7 +139,7 @@ class Upkeep:
             stale = self._db.execute(_STALE, (before, _BATCH)).fetchall()
             index.remove_entries(self._db, [id for id, _ in stale])
         for _, key in stale:
-            self._gone(key.hex())
+            self._gone(hex_of(key))
             self._count("expired")
         self._room.reap()
         return len(stale)
@@ -152,7 +152,7 @@ class Upkeep:
             return 0
         low, high = bytes.fromhex(folder) + bytes(31), bytes.fromhex(folder) + b"\xff" * 31
         known = {
-            row[0].hex()
+            hex_of(row[0])
             for row in self._db.execute("SELECT digest FROM blobs WHERE digest BETWEEN ? AND ?", (low, high))
         }
         strangers = [name for name in names if name not in known]
@@ -200,6 +200,12 @@ class Upkeep:
                     self._blobs.remove_aside(name)
                     self._db.execute("DELETE FROM aside WHERE name = ?", (name,))
         return len(files)
+
+    def give_space_back(self) -> None:
+        """Shrink the index to what it needs."""
+        # As a script: `execute` would stop after the first page.
+        self._db.executescript("PRAGMA incremental_vacuum;")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def empty_old_quarantine(self) -> int:
         """Delete what has been in quarantine for a week: nobody looked at it."""

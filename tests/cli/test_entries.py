@@ -158,3 +158,15 @@ def test_prompts_that_are_not_stored_are_not_shown(cli, model):
         assert "secret" not in shown
     key = keys(cli("ls", "--json"))[0]
     assert "secret" not in cli("show", key).out
+
+
+def test_a_stale_entry_cannot_be_pinned(cli, kept):
+    key = kept("a boat", "--ttl", "0.001")["key"]
+    ran = cli("pin", key, "--json")
+    assert (ran.code, ran.json()) == (1, {"pinned": 0, "keys": [key]})
+    assert ran.err == "zit-ext: 1 of 1 went meanwhile, or their time is over\n"
+
+
+def test_a_key_that_is_named_twice_counts_once(cli, kept):
+    key = kept("a boat")["key"]
+    assert cli("rm", key, key[:10], "--json").json() == {"removed": 1, "keys": [key]}

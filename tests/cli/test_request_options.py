@@ -28,9 +28,9 @@ def test_every_field_of_a_request_and_of_a_model_has_an_option():
     add_request_options(parser)
     there = {name.lstrip("-").replace("-", "_") for each in parser._actions for name in each.option_strings}
     called_otherwise = {"loras": "lora", "ttl_seconds": "ttl", "source": "model"}
-    found_by_the_resolver = {"digest", "path", "identity"}
+    filled_in_by_the_engine = {"digest", "path", "identity", "context"}
     wanted = (
-        {each.name for each in (*fields(Request), *fields(ModelRef))} - found_by_the_resolver - {"prompt"}
+        {each.name for each in (*fields(Request), *fields(ModelRef))} - filled_in_by_the_engine - {"prompt"}
     )
     assert {called_otherwise.get(name, name) for name in wanted} <= there
 

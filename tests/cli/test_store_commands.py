@@ -13,7 +13,7 @@ def count(cli, *arguments):
 
 def test_stats_of_an_empty_store(cli, model):
     row = cli("stats", "--json").json()
-    assert (row["entries"], row["uses"], row["saved_seconds"]) == (0, 0, 0)
+    assert (row["entries"], row["hits"], row["saved_seconds"]) == (0, 0, 0)
 
 
 def test_stats_say_what_hits_have_saved_over_all_processes(cli, kept):
@@ -21,7 +21,7 @@ def test_stats_say_what_hits_have_saved_over_all_processes(cli, kept):
     for _ in range(3):
         cli("generate", "a boat", "--seed", "7")
     row = cli("stats", "--json").json()
-    assert (row["entries"], row["uses"], row["saved_seconds"]) == (1, 3, 3.0)
+    assert (row["entries"], row["hits"], row["saved_seconds"]) == (1, 3, 3.0)
     assert row["max_entries"] == 1000
     assert row["hit_rate"] is None
 
@@ -30,11 +30,9 @@ def test_stats_for_people(cli, kept):
     kept("a boat")
     kept("a boat", "--namespace", "ann")
     out = cli("stats").out
-    assert "entries               2 of 1,000" in out
-    assert "hit rate              not known here" in out
-    assert [line.split()[:2] for line in out.splitlines()[-2:]] == [["ann", "1"], ["default", "1"]] or [
-        line.split()[:2] for line in out.splitlines()[-2:]
-    ] == [["default", "1"], ["ann", "1"]]
+    assert "entries          2 of 1,000" in out
+    assert "hit rate         not known: " in out
+    assert sorted(line.split()[:2] for line in out.splitlines()[-2:]) == [["ann", "1"], ["default", "1"]]
 
 
 def test_stats_of_one_namespace(cli, kept):
@@ -63,7 +61,7 @@ def test_clear_without_a_yes_removes_nothing(cli, kept):
 
 def test_clear_removes_everything_pinned_or_not(cli, kept):
     cli("pin", kept("a boat")["key"])
-    assert cli("clear", "--yes").out == "removed 1 entry\n"
+    assert cli("clear", "--yes", "--json").json() == {"removed": 1}
     assert count(cli) == 0
     assert cli("clear").code == 0
 

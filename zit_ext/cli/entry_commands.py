@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 
+from ..results.store import ResultStore
 from . import human
 from .context import Context
 from .destinations import Destination
@@ -32,6 +34,7 @@ def add_to(commands: Commands) -> None:
     ):
         parser = commands.add(name, run, help=help)
         parser.add_argument("keys", nargs="+", metavar="KEY", help="the beginning of a key is enough")
+        parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def ls(options: argparse.Namespace, context: Context) -> int:
@@ -85,24 +88,32 @@ def show(options: argparse.Namespace, context: Context) -> int:
 
 
 def rm(options: argparse.Namespace, context: Context) -> int:
-    with context.store(context.settings()) as store:
-        keys = [entry_by_key(store, key).entry.key for key in options.keys]
-        removed = store.remove(keys)
-    context.console.say(f"removed {human.count(removed, 'entry', 'entries')}")
-    return 0
+    return _changed("removed", ResultStore.remove, options, context)
 
 
 def pin(options: argparse.Namespace, context: Context) -> int:
-    with context.store(context.settings()) as store:
-        keys = [entry_by_key(store, key).entry.key for key in options.keys]
-        store.pin(keys)
-    context.console.say(f"pinned {human.count(len(keys), 'entry', 'entries')}")
-    return 0
+    return _changed("pinned", ResultStore.pin, options, context)
 
 
 def unpin(options: argparse.Namespace, context: Context) -> int:
+    return _changed("unpinned", ResultStore.unpin, options, context)
+
+
+def _changed(
+    done: str,
+    change: Callable[[ResultStore, Sequence[str]], int],
+    options: argparse.Namespace,
+    context: Context,
+) -> int:
+    """Change all of the entries, or none if one of them is not there. 1 if not every one could be changed."""
     with context.store(context.settings()) as store:
-        keys = [entry_by_key(store, key).entry.key for key in options.keys]
-        store.unpin(keys)
-    context.console.say(f"unpinned {human.count(len(keys), 'entry', 'entries')}")
+        keys = list(dict.fromkeys(entry_by_key(store, key).entry.key for key in options.keys))
+        count = change(store, keys)
+    if options.json:
+        context.console.json({done: count, "keys": keys})
+    else:
+        context.console.say(f"{done} {human.count(count, 'entry', 'entries')}")
+    if count < len(keys):
+        context.console.complain(f"{len(keys) - count} of {len(keys)} went meanwhile, or their time is over")
+        return 1
     return 0

@@ -9,13 +9,12 @@ from typing import Any
 
 from ..errors import RequestError
 from ..results.archive import ArchiveReport
-from ..results.selection import Selection
-from ..results.store import ResultStore, Usage
+from ..results.store import Usage
 from . import human
 from .context import Context
 from .parser import Commands, UsageError
 
-HIT_RATE = "not known here: each process counts its own hits and misses, and the store keeps only the uses"
+HIT_RATE = "not known: the store counts the hits of all programs, but each program only its own misses"
 
 
 def add_to(commands: Commands) -> None:
@@ -29,6 +28,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add("clear", clear, help="remove every entry, pinned ones too")
     parser.add_argument("--namespace", metavar="NAME", help="only this namespace's")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
     parser = commands.add("export", export, help="write what is stored into one file")
     parser.add_argument("file", metavar="FILE", help="a ZIP archive; one that is there stays")
@@ -44,32 +44,18 @@ def add_to(commands: Commands) -> None:
 def stats(options: argparse.Namespace, context: Context) -> int:
     with context.store(context.settings()) as store:
         usage = store.usage(options.namespace)
-        uses, saved = saved_by(store, options.namespace)
         spaces = [] if options.namespace else [space for space in store.namespaces() if space.entries]
     if options.json:
-        row: dict[str, Any] = {**asdict(usage), "uses": uses, "saved_seconds": saved, "hit_rate": None}
+        row: dict[str, Any] = {**asdict(usage), "hit_rate": None}
         row["namespaces"] = {space.name: {"entries": space.entries, "bytes": space.bytes} for space in spaces}
         context.console.json(row)
         return 0
-    context.console.table(("store", ""), [*_facts(usage), *_savings(uses, saved)])
+    context.console.table(("store", ""), _facts(usage))
     if len(spaces) > 1:
         context.console.say()
         rows = [(space.name, f"{space.entries:,}", human.size(space.bytes)) for space in spaces]
         context.console.table(("namespace", "entries", "size"), rows, right=("entries", "size"))
     return 0
-
-
-def saved_by(store: ResultStore, namespace: str | None) -> tuple[int, float]:
-    """Return the uses of all entries, and the seconds of rendering that they saved."""
-    uses, seconds, page = 0, 0.0, 5_000
-    selection = Selection(namespace=namespace, order="oldest", limit=page)
-    while True:
-        entries = store.entries(selection)
-        uses += sum(entry.uses for entry in entries)
-        seconds += sum(entry.uses * entry.cost for entry in entries)
-        if len(entries) < page:
-            return uses, seconds
-        selection = Selection(namespace=namespace, order="oldest", limit=page, offset=selection.offset + page)
 
 
 def prune(options: argparse.Namespace, context: Context) -> int:
@@ -95,7 +81,10 @@ def clear(options: argparse.Namespace, context: Context) -> int:
         if entries and not options.yes and not context.console.confirmed(f"remove {what} of {where}?"):
             raise UsageError(f"nothing was removed; to remove {what} of {where}, say --yes")
         removed = store.clear(options.namespace)
-    context.console.say(f"removed {human.count(removed, 'entry', 'entries')}")
+    if options.json:
+        context.console.json({"removed": removed})
+    else:
+        context.console.say(f"removed {human.count(removed, 'entry', 'entries')}")
     return 0
 
 
@@ -146,12 +135,9 @@ def _facts(usage: Usage) -> list[tuple[str, str]]:
     if usage.quarantined:
         words = f"{usage.quarantined:,} ({human.size(usage.quarantined_bytes)}), see `zit-ext verify`"
         facts.append(("in quarantine", words))
-    return facts
-
-
-def _savings(uses: int, seconds: float) -> list[tuple[str, str]]:
     return [
-        ("hits on what is here", f"{uses:,}"),
-        ("rendering saved", human.duration(seconds)),
+        *facts,
+        ("hits", f"{usage.hits:,}"),
+        ("rendering saved", human.duration(usage.saved_seconds)),
         ("hit rate", HIT_RATE),
     ]

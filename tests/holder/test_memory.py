@@ -9,7 +9,7 @@ from zit_ext.errors import GenerationStoppedError, ModelError, OutOfMemoryError
 from zit_ext.models.device_memory import DeviceMemory
 from zit_ext.models.pipeline import WeightTier
 from zit_ext.renderers.failures import as_ours, is_out_of_memory
-from zit_ext.renderers.really_free import MOST_SECONDS, POLL_SECONDS, until_free
+from zit_ext.renderers.second_try import MOST_SECONDS, POLL_SECONDS, until_free
 
 
 class Naps:

@@ -256,9 +256,17 @@ class Holder:
         if not self.memory.is_ram and self._keep_ram_within(weights.bytes, sparing=owners[0]):
             # RAM has no room for it: it goes one tier further, with all of its model.
             self.close([owner.key for owner in owners])
-        if weights.owners:
-            owner, name = weights.owners[0]
+        if not weights.owners:
+            return
+        owner, name = weights.owners[0]
+        try:
             self._move(weights, owner, name, WeightTier.RAM)
+        except Exception:
+            # Nobody knows where it is now. What does not render is let go, and read anew when wanted.
+            if any(each.rendering for each in owners):
+                raise
+            log.exception("parking %s of %r failed; the model is let go", name, owner.model.source)
+            self.close([each.key for each in owners])
 
     def _keep_ram_within(self, coming: int, sparing: Held | None = None) -> bool:
         """Close idle models until RAM holds what it may, and `coming` bytes; say whether it still lacks."""
@@ -285,7 +293,13 @@ class Holder:
 
     def _move(self, weights: Weights, through: Held, name: str, tier: WeightTier) -> None:
         started = time.perf_counter()
-        through.pipeline.move(name, tier)
+        try:
+            through.pipeline.move(name, tier)
+        except BaseException:
+            if tier is WeightTier.VRAM:
+                # A half of it may be there: it must not stay, uncounted.
+                through.pipeline.move(name, WeightTier.RAM)
+            raise
         weights.move_seconds = max(time.perf_counter() - started, weights.bytes / _BYTES_PER_SECOND)
         weights.tier = tier
         weights.used_at = self._clock()

@@ -13,17 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from ..errors import EngineClosedError, GenerationStoppedError, OutOfMemoryError, ZitError
+from ..errors import EngineClosedError, ZitError
 from ..models import placement
 from ..models.holder import Holder
 from ..models.holdings import Holdings, weights_key
 from ..models.pipeline import Pipeline, Rendered
 from ..records import ModelRef
 from .device_thread import DeviceThread
-from .failures import forget_frames, outcome
+from .failures import as_ours, forget_frames, outcome
 from .line import Line, Ticket, Wish
 from .loading import Loader
-from .really_free import until_free
+from .second_try import SecondTry
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class Dispatcher:
         self._holder = holder
         self._thread = thread
         self._loader = Loader(open_pipeline, timeout=load_timeout, discard=self._discard)
+        self._trying = SecondTry(holder, thread, sleep)
         self._clock = clock
-        self._sleep = sleep
         self._numbers = itertools.count()
         self._leaving: frozenset[str] = frozenset()
         self._current: str | None = None
@@ -218,44 +218,37 @@ class Dispatcher:
     async def _load(self, ticket: Ticket, close: tuple[str, ...]) -> None:
         key, model = ticket.key, ticket.model
         try:
-            if key not in self._sizes:
+            if key in self._sizes:
+                await self._read(key, model, close)
+            else:
                 # Known now; whether there is room is decided again.
                 self._sizes[key] = await self._loader.size(model)
-                return
-            if close:
-                await self._thread.run_soon(self._holder.close, close)
-            started = time.perf_counter()
-            pipeline = await self._open(model)
-            if isinstance(pipeline, ZitError):
-                self._load_failed(key, pipeline)
-                return
-            seconds = time.perf_counter() - started
-            adopted = await self._thread.run_soon(
-                outcome, f"reading {model.source!r}", "cpu", self._holder.adopt, model, pipeline, seconds
-            )
-            if isinstance(adopted, ZitError):
-                self._discard(pipeline)
-                self._load_failed(key, adopted)
-                return
-            self.loads += 1
-            self.load_seconds += seconds
-            self._owed = key
-            for held in self._holder.snapshot.models:
-                if held.key == key:
-                    self._sizes[key] = sum(part.bytes for part in held.parts)
+        except Exception as error:
+            # Whatever it was, nobody may wait for ever.
+            self._load_failed(key, as_ours(error, f"reading {model.source!r}", "cpu"))
         finally:
             self.loading, self._leaving = None, frozenset()
             self._plan_expiry()
             self.plan()
 
-    async def _open(self, model: ModelRef) -> Pipeline | ZitError:
-        opened = await self._loader.open(model)
-        if not isinstance(opened, OutOfMemoryError):
-            return opened
-        log.warning("memory ran out while %r was read; everything idle goes, then once more", model.source)
-        await self._thread.run(self._holder.close_all)
-        await until_free(self._free_bytes, opened.needed, self._sleep)
-        return await self._loader.open(model)
+    async def _read(self, key: str, model: ModelRef, close: tuple[str, ...]) -> None:
+        """Read the weights and hand them to the holder. Raises what went wrong."""
+        if close:
+            await self._thread.run_soon(self._holder.close, close)
+        started = time.perf_counter()
+        pipeline = await self._trying.open(self._loader, model)
+        seconds = time.perf_counter() - started
+        try:
+            await self._thread.run_soon(self._holder.adopt, model, pipeline, seconds)
+        except Exception:
+            self._discard(pipeline)
+            raise
+        self.loads += 1
+        self.load_seconds += seconds
+        self._owed = key
+        for held in self._holder.snapshot.models:
+            if held.key == key:
+                self._sizes[key] = sum(part.bytes for part in held.parts)
 
     def _load_failed(self, key: str, error: ZitError) -> None:
         """Tell all who wait for these weights; the next one who asks tries again."""
@@ -278,63 +271,34 @@ class Dispatcher:
     async def _render(self, ticket: Ticket, wish: Wish) -> None:
         started = time.perf_counter()
         try:
-            rendered = await self._attempt(ticket, wish)
-            if isinstance(rendered, OutOfMemoryError):
-                rendered = await self._once_more(ticket, wish, rendered)
+            rendered = await self._trying.render(ticket, wish)
             if rendered is None:
                 # Its weights went in the meantime: they are read again.
                 self._put_back(ticket)
                 return
-            if isinstance(rendered, ZitError):
-                forget_frames(rendered)
-            else:
-                self.renders += 1
-                self.usual_seconds += (time.perf_counter() - started - self.usual_seconds) / 4
+            self.renders += 1
+            self.usual_seconds += (time.perf_counter() - started - self.usual_seconds) / 4
             self._dismiss(ticket, rendered)
-            await self._thread.run(outcome, "parking", self._holder.memory.device, self._holder.settle)
+        except Exception as error:
+            ours = as_ours(error, f"rendering with {ticket.model.source!r}", self._holder.memory.device)
+            forget_frames(ours)
+            self._dismiss(ticket, ours)
         finally:
+            await self._settle()
             self.running = None
             self._plan_expiry()
             self.plan()
 
-    async def _attempt(self, ticket: Ticket, wish: Wish) -> Rendered | ZitError | None:
-        return await self._thread.run(
-            lambda: outcome(
-                f"rendering with {ticket.model.source!r}",
-                self._holder.memory.device,
-                self._holder.render,
-                ticket.key,
-                wish.request,
-                wish.watcher,
-            )
-        )
-
-    async def _once_more(
-        self, ticket: Ticket, wish: Wish, error: OutOfMemoryError
-    ) -> Rendered | ZitError | None:
-        """Park everything idle, wait until memory is really free, and try a second and last time."""
-        device = self._holder.memory.device
-        log.warning("memory ran out on %s (%s); everything idle is parked, then once more", device, error)
-        await self._thread.run(self._holder.expect_more, ticket.key)
-        await self._thread.run(self._holder.clear_out, ticket.key)
-        needed = await self._thread.run(self._holder.needed_bytes, ticket.key, wish.request)
-        free = await until_free(self._free_bytes, max(needed, error.needed), self._sleep)
-        if wish.watcher.wants_stop():
-            return GenerationStoppedError("the generation was stopped while it waited for memory")
-        again = await self._attempt(ticket, wish)
-        if not isinstance(again, OutOfMemoryError):
-            return again
-        await self._thread.run(self._holder.clear_out, ticket.key)
-        return OutOfMemoryError(needed=again.needed or needed, free=again.free or free or 0, device=device)
+    async def _settle(self) -> None:
+        settled = await self._thread.run(outcome, "parking", self._holder.memory.device, self._holder.settle)
+        if settled is not None:
+            log.warning("%s; the picture was rendered all the same", settled, exc_info=settled)
 
     def _put_back(self, ticket: Ticket) -> None:
         if ticket.outcome.done():
             ticket.ended.set()
         else:
             self.line.add(ticket)
-
-    async def _free_bytes(self) -> int | None:
-        return await self._thread.run(self._holder.memory.free)
 
     def _discard(self, pipeline: Pipeline) -> None:
         """Let go of a pipeline that nobody holds."""

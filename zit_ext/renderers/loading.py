@@ -88,10 +88,10 @@ def bytes_of_files(model: ModelRef) -> int:
     for ref in (model, model.text_encoder, model.vae):
         if ref is None or ref.path is None:
             continue
-        files = ref.path.rglob("*") if ref.path.is_dir() else [ref.path]
-        for file in files:
-            if file.suffix in _WEIGHTS and (ref is not model or file.parent.name not in replaced):
-                with contextlib.suppress(OSError):
+        # What cannot be listed cannot be read either: opening it tells why.
+        with contextlib.suppress(OSError):
+            for file in ref.path.rglob("*") if ref.path.is_dir() else [ref.path]:
+                if file.suffix in _WEIGHTS and (ref is not model or file.parent.name not in replaced):
                     total += file.stat().st_size
     return total
 

@@ -1,0 +1,27 @@
+"""Who renders: this program or the model server. A decision, and the looks at the world that it needs."""
+
+from __future__ import annotations
+
+from ..model_server.home import ServerHome
+from ..settings import Settings
+
+SERVER_LABELS = frozenset({"a1111"})
+"""Programs whose Python cannot run Z-Image, or must not be changed so that it can."""
+
+
+def wants_server(settings: Settings, label: str = "python") -> bool:
+    """Say whether misses of this program go to the model server.
+
+    As the setting `renderer` says. Where it says auto: yes if a server of the device runs, so that no
+    second copy of the weights is made, and in the A1111 family; no otherwise.
+    """
+    if settings.renderer != "auto":
+        return settings.renderer == "server"
+    return label in SERVER_LABELS or _runs(settings)
+
+
+def _runs(settings: Settings) -> bool:
+    try:
+        return ServerHome.of(settings).is_running()
+    except OSError:
+        return False  # a folder that cannot be read holds no server of ours

@@ -1,0 +1,203 @@
+"""Renders in the model server: a process that keeps the weights when this program ends. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import EngineClosedError, ServerError
+from ..model_server import protocol
+from ..model_server.connection import Connection
+from ..model_server.home import ServerHome
+from ..model_server.protocol import ProtocolError, ServerLostError
+from ..model_server.records_on_wire import error_from_wire, from_wire, to_wire
+from ..model_server.starting import ServerPython, reach, server_for
+from ..models.holdings import Holdings
+from ..models.pipeline import Rendered, Watcher
+from ..models.server_environments import Facts, ServerEnvironments
+from ..records import FieldValue, ModelRef, Request
+from ..settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1
+
+
+class ServerRenderer:
+    """Sends misses to the model server of the settings' device, and starts it where there is none.
+
+    `fields` returns what this program's plugins say of a request as far as they act on renders. A server
+    that dies with a request is replaced, and the request asked once more.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fields: Callable[[Request], Mapping[str, FieldValue]] = lambda request: {},
+        python: Callable[[], ServerPython] = ServerPython.own,
+    ) -> None:
+        self._settings = settings
+        self._home = ServerHome.of(settings)
+        self._fields = fields
+        self._python = python
+        self._closed = False
+        self._asking: set[asyncio.Task[Any]] = set()
+        self.environments = ServerEnvironments(
+            settings.cache_dir / "environments", facts=self._facts, tell=self._tell_environment
+        )
+        """What the server would render in: for the engine, which makes keys of it."""
+
+    async def render(self, request: Request, watcher: Watcher) -> Rendered:
+        """Return the answer to one request, rendered by the server.
+
+        Raises what a local render raises, and ServerError if no server can be had. Whoever is cancelled
+        leaves: the server ends the render at its next step, or forgets the request.
+        """
+        told = {"request": request, "fields": dict(self._fields(request))}
+        try:
+            rendered: Rendered = await self._ask(protocol.RENDER, told, watcher)
+            return rendered
+        except ServerLostError as lost:
+            log.warning("the model server was lost while it rendered (%s); once more with a new one", lost)
+        try:
+            again: Rendered = await self._ask(protocol.RENDER, told, watcher)
+        except ServerLostError as lost:
+            raise ServerError(
+                f"two model servers in a row were lost while they rendered this ({lost})",
+                f"see {self._home.log}",
+            ) from lost
+        words = "the model server ended while it rendered this; a new one made the picture"
+        return replace(again, warnings=(*again.warnings, words))
+
+    async def preload(self, model: ModelRef) -> None:
+        """Have the model's weights in the server, which is started for it if need be."""
+        await self._patiently(protocol.PRELOAD, model)
+
+    async def unload(self, model: ModelRef) -> bool:
+        """Let go of the model's weights; say whether any were held. Starts no server."""
+        return bool(await self._of_running(protocol.UNLOAD, model))
+
+    async def unload_all(self) -> int:
+        """Let go of all weights; return how many models that were. Starts no server."""
+        return int(await self._of_running(protocol.UNLOAD_ALL, None) or 0)
+
+    async def give_back(self, wanted_bytes: int) -> int:
+        """Move idle weights off the device until so many bytes are freed; return how many were."""
+        return int(await self._of_running(protocol.GIVE_BACK, wanted_bytes) or 0)
+
+    async def park_idle(self) -> None:
+        """Move all idle weights off the device."""
+        await self._of_running(protocol.PARK, None)
+
+    async def holdings(self) -> Holdings | None:
+        """Return what the server holds and does; None if none runs."""
+        held: Holdings | None = await self._of_running(protocol.HOLDINGS, None)
+        return held
+
+    async def close(self, patience: float = 30.0) -> None:
+        """Leave all conversations. The server stays: that is what it is for."""
+        self._closed = True
+        for task in list(self._asking):
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(list(self._asking), timeout=patience)
+
+    # Conversations
+
+    async def _patiently(self, wanted: str, what: object) -> Any:
+        try:
+            return await self._ask(wanted, what)
+        except ServerLostError as lost:
+            raise ServerError(f"the model server was lost ({lost})", f"see {self._home.log}") from lost
+
+    async def _of_running(self, wanted: str, what: object) -> Any:
+        """Ask the server if one of this version runs; otherwise there is nothing to ask for: None."""
+        reached = await reach(self._home)
+        if reached is None:
+            return None
+        connection, peer = reached
+        if not peer.is_alike:
+            connection.close()
+            return None
+        try:
+            return await self._converse(connection, wanted, what, None)
+        except (ServerLostError, ProtocolError):
+            return None
+
+    async def _ask(self, wanted: str, what: object, watcher: Watcher | None = None) -> Any:
+        if self._closed:
+            raise EngineClosedError("the renderer is closed")
+        connection = await server_for(self._home, self._settings, self._python())
+        asking = asyncio.ensure_future(self._converse(connection, wanted, what, watcher))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            return await asking
+        except EngineClosedError as error:
+            # It is about to end, and this came too late: that is no reason to fail.
+            raise ServerLostError(str(error)) from error
+        except asyncio.CancelledError:
+            asking.cancel()
+            if self._closed:
+                raise EngineClosedError("the renderer was closed") from None
+            raise
+
+    async def _converse(
+        self, connection: Connection, wanted: str, what: object, watcher: Watcher | None
+    ) -> Any:
+        stopping: asyncio.Task[None] | None = None
+        try:
+            told, body = to_wire(what)
+            await connection.send({"op": wanted, "what": told}, body)
+            if watcher is not None:
+                stopping = asyncio.ensure_future(_pass_on_stop(connection, watcher))
+            return await self._answer(connection, watcher)
+        finally:
+            if stopping is not None:
+                stopping.cancel()
+                await asyncio.gather(stopping, return_exceptions=True)
+            connection.close()
+
+    async def _answer(self, connection: Connection, watcher: Watcher | None) -> Any:
+        while True:
+            try:
+                header, body = await asyncio.wait_for(connection.receive(), protocol.SILENCE_SECONDS)
+            except asyncio.TimeoutError:
+                raise ServerLostError("the model server has said nothing for too long") from None
+            except ProtocolError as error:
+                raise ServerLostError(str(error)) from error
+            said = header.get("op")
+            if said == protocol.DONE:
+                return from_wire(header.get("what"), body)
+            if said == protocol.FAILED:
+                raise error_from_wire(header.get("error") or {})
+            if watcher is not None and said == protocol.STEP:
+                # On a thread: a host's progress bar may be slow, and the loop serves hits.
+                await asyncio.to_thread(watcher.step, int(header["done"]), int(header["total"]))
+            elif watcher is not None and said == protocol.PREVIEW:
+                await asyncio.to_thread(watcher.preview, body)
+
+    # What keys are made of
+
+    def _facts(self) -> Facts | None:
+        state = self._home.state() or self._home.last_state()
+        return None if state is None else state.facts
+
+    def _tell_environment(self, digest: str, record: Mapping[str, FieldValue]) -> None:
+        with contextlib.suppress(RuntimeError):  # no loop runs: a later render tells it
+            told = {"digest": digest, "record": dict(record)}
+            telling = asyncio.get_running_loop().create_task(self._of_running(protocol.PUBLISH, told))
+            self._asking.add(telling)
+            telling.add_done_callback(self._asking.discard)
+
+
+async def _pass_on_stop(connection: Connection, watcher: Watcher) -> None:
+    while not watcher.wants_stop():
+        await asyncio.sleep(_LOOK_SECONDS)
+    with contextlib.suppress(ServerLostError):
+        await connection.send({"op": protocol.CANCEL})

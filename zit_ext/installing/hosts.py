@@ -97,6 +97,6 @@ def _is(kind: str, root: Path) -> bool:
 def _holds(folder: Path, project: Path) -> bool:
     real = os.path.realpath(project)
     try:
-        return any(os.path.realpath(entry.path) == real for entry in os.scandir(folder))
+        return any(os.path.realpath(entry) == real for entry in folder.iterdir())
     except OSError:
         return False

@@ -107,6 +107,16 @@ def test_two_entries_side_by_side(cli, kept):
     assert cli("explain", one, one).out == "They have the same fields.\n"
 
 
+def test_entries_whose_prompts_are_not_stored_are_compared_by_their_digests(cli, kept):
+    silent = ("--settings", "store_prompts=off")
+    one, other = kept("a boat", *silent)["key"], kept("a boat", "--steps", "9")["key"]
+    assert explained(cli, one, other)["differences"] == {"steps": [8, 9]}
+    cli("rm", other)
+    row = explained(cli, "a boat", "--seed", "8", *silent)
+    assert row["differences"] == {"seed": [8, 7]}
+    assert "a boat" not in str(explained(cli, "a ship", "--seed", "7", *silent)["differences"])
+
+
 def test_a_model_that_is_not_there_is_an_error_and_not_an_answer(cli, kept):
     ran = cli("explain", "a boat", "--seed", "7", "--model", "no/where/at/all")
     assert ran.code == 1

@@ -48,7 +48,10 @@ class Console:
         if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
             return False
         _write(sys.stderr, f"{question} [y/N] ")
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):
+            self.note("")
+        return answer.strip().lower() in {"y", "yes"}
 
     def shows_progress(self) -> bool:
         """Tell whether somebody looks at stderr, so that a bar may move there."""

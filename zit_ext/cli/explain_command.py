@@ -6,11 +6,10 @@ import argparse
 import time
 from typing import Any
 
-from ..fingerprint import differing_fields
 from . import human
 from .context import Context
 from .entry_rows import SHORT, entry_row, json_fields, left, shown
-from .explaining import Differences, Explainer, Explanation, Verdict
+from .explaining import Differences, Explainer, Explanation, Verdict, differences
 from .keys import entry_by_key
 from .parser import Commands, UsageError
 from .request_options import add_request_options, request_from
@@ -40,11 +39,11 @@ def explain(options: argparse.Namespace, context: Context) -> int:
 def _entries(options: argparse.Namespace, context: Context) -> int:
     with context.store(context.settings()) as store:
         one, other = (entry_by_key(store, key) for key in options.what)
-    differences = differing_fields(one.fields, other.fields)
+    found = differences(one.fields, other.fields, readable=not (one.redacted or other.redacted))
     if options.json:
-        context.console.json({"keys": [one.entry.key, other.entry.key], "differences": _json(differences)})
-    elif differences:
-        _table(context, differences, (one.entry.key[:SHORT], other.entry.key[:SHORT]))
+        context.console.json({"keys": [one.entry.key, other.entry.key], "differences": _json(found)})
+    elif found:
+        _table(context, found, (one.entry.key[:SHORT], other.entry.key[:SHORT]))
     else:
         context.console.say("They have the same fields.")
     return 0
@@ -83,8 +82,8 @@ def _say(explanation: Explanation, context: Context, now: float) -> None:
         _table(context, explanation.differences, ("this request", "that entry"))
 
 
-def _table(context: Context, differences: Differences, heads: tuple[str, str]) -> None:
-    rows = [(name, shown(one), shown(other)) for name, (one, other) in differences.items()]
+def _table(context: Context, found: Differences, heads: tuple[str, str]) -> None:
+    rows = [(name, shown(one), shown(other)) for name, (one, other) in found.items()]
     context.console.table(("field", *heads), rows)
 
 
@@ -100,5 +99,5 @@ def _row(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _json(differences: Differences) -> dict[str, list[Any]]:
-    return {name: [json_fields(one), json_fields(other)] for name, (one, other) in differences.items()}
+def _json(found: Differences) -> dict[str, list[Any]]:
+    return {name: [json_fields(one), json_fields(other)] for name, (one, other) in found.items()}

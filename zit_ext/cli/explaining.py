@@ -10,14 +10,24 @@ from enum import Enum
 
 from .. import policy
 from ..errors import BlobCorruptError, PluginError, StoreError
-from ..fingerprint import differing_fields
+from ..fingerprint import canonical_bytes, differing_fields, read_canonical
 from ..questions import Questions
 from ..records import CacheMode, Entry, FieldValue, Fingerprint, Request
+from ..results.fields import redacted
 from ..runtime import Runtime
 from . import human
 
 Differences = Mapping[str, tuple[FieldValue, FieldValue]]
 """Fields by name: what the request has, and what the entry has."""
+
+
+def differences(
+    one: Mapping[str, FieldValue], other: Mapping[str, FieldValue], *, readable: bool = True
+) -> Differences:
+    """Return the fields that differ. If one side kept only digests of its texts, those are compared."""
+    if readable:
+        return differing_fields(one, other)
+    return differing_fields(*(read_canonical(redacted(canonical_bytes(each))) for each in (one, other)))
 
 
 class Verdict(str, Enum):
@@ -95,7 +105,7 @@ class Explainer:
                 reason,
                 known.key,
                 nearest=nearest.entry,
-                differences=differing_fields(known.fields, nearest.fields),
+                differences=differences(known.fields, nearest.fields, readable=not nearest.redacted),
             )
         return Explanation(Verdict.MISS, "the store is empty", known.key)
 

@@ -129,7 +129,7 @@ def _answers(runtime: Runtime, requests: Sequence[Request], progress: Progress) 
             if len(waiting) == ahead:
                 yield _wait(waiting.popleft())
             waiting.append(runtime.submit(request, progress.watch(index + 1)))
-            progress.show(f"{progress.picture(index + 2 - len(waiting))} ...")
+            progress.show(f"{progress.picture(index + 2 - len(waiting))}: looking it up, loading weights ...")
         while waiting:
             yield _wait(waiting.popleft())
     finally:

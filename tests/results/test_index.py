@@ -113,7 +113,7 @@ def test_a_lock_that_is_never_released_is_an_error_and_no_wait_for_ever(tmp_path
 PROGRAM = """
 import json, sys
 if {without}: sys.modules["xxhash"] = None
-from results.making import asked, is_true, keep, lru
+from results.making import asked, is_true, keep, lru, picture
 from zit_ext.results import checksums
 from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
@@ -124,9 +124,9 @@ found = []
 for number in range(4):
     answer = store.find(asked(number))
     if answer is not None:
-        is_true(answer, number)
+        is_true(answer, 0)
         found.append(number)
-keep(store, {number})
+keep(store, {number}, content=picture(0))
 store.close()
 print(json.dumps([checksums.KIND, found]))
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zit_ext.codecs import SAFETENSORS
+from zit_ext.codecs import SAFETENSORS, encode_png
 from zit_ext.errors import PluginError, StoreError, StoreFullError, StoreVersionError
 from zit_ext.records import Encoded, ResultTier
 from zit_ext.results.database import transaction
@@ -391,3 +391,39 @@ def test_every_durability_keeps_and_finds(make_store, durability):
     kept(store, 1, 2)
     store.close()
     assert there(make_store(durability=durability), 1, 2) == [1, 2]
+
+
+def test_equal_bytes_may_be_two_things(store, folder):
+    pixels = picture(7)
+    data = encode_png(pixels)
+    things = {
+        1: pixels,
+        2: Encoded("image/png", data),
+        3: Encoded("application/octet-stream", data),
+    }
+    for number, content in things.items():
+        kept(store, number, content=content)
+    assert len(files_in(folder / "blobs")) == 1
+    found = {number: store.find(asked(number)) for number in things}
+    assert all(each.content.data == data for each in found.values())
+    assert [each.entry.blob.media_type for each in found.values()] == ["image/png"] * 2 + [
+        "application/octet-stream"
+    ]
+    assert [each.entry.content_digest == pixels.digest for each in found.values()] == [True, False, False]
+    assert store.verify().problems == []
+
+
+def test_a_blob_that_comes_back_while_its_remains_are_doomed_has_its_own_size(make_store, index):
+    store = make_store()
+    data = b"come back"
+    digest = hashlib.sha256(data).hexdigest()
+    reservation = store._write(lambda desk: desk.room.reserve(digest, len(data), "default"))
+    index(
+        "INSERT INTO blobs (digest, size, checksum_kind, checksum, doomed) VALUES (?, 3, 'sha256', x'', 1)",
+        bytes.fromhex(digest),
+    )
+    kept(store, 1, content=Encoded("text/plain", data))
+    index("DELETE FROM reservations WHERE id = ?", reservation)
+    assert store.find(asked(1)).content.data == data
+    assert store.usage().bytes == len(data)
+    assert store.verify().problems == []

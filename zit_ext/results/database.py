@@ -24,7 +24,14 @@ PATIENCE_SECONDS = 60.0
 SYNCHRONOUS = {"off": "NORMAL", "normal": "NORMAL", "full": "FULL"}
 """What each durability asks of SQLite: FULL makes every commit last, NORMAL loses the newest at most."""
 _MALFORMED_CODES = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
-_MALFORMED_WORDS = ("malformed", "not a database", "no such table", "no such column", "unsupported file")
+_MALFORMED_WORDS = (
+    "malformed",
+    "not a database",
+    "no such table",
+    "no such column",
+    "unsupported file",
+    "Could not decode",  # a text that is none
+)
 _BUSY_WORDS = ("locked", "busy")
 
 

@@ -87,29 +87,27 @@ def blob_id(db: sqlite3.Connection, digest: str) -> int | None:
 
 def find_blob(db: sqlite3.Connection, digest: str) -> Blob | None:
     row = db.execute(
-        "SELECT size, media_type FROM blobs WHERE digest = ? AND NOT doomed", (bytes.fromhex(digest),)
+        "SELECT b.size, e.media_type FROM blobs b JOIN entries e ON e.blob = b.id WHERE b.digest = ? LIMIT 1",
+        (bytes.fromhex(digest),),
     ).fetchone()
     return None if row is None else Blob(digest, *row)
 
 
-def put_blob(db: sqlite3.Connection, blob: Blob, content_digest: str, kind: str, checksum: bytes) -> int:
+def put_blob(db: sqlite3.Connection, blob: Blob, kind: str, checksum: bytes) -> int:
     """Write down a blob whose file is in its place, and return its row."""
-    values = (blob.size, blob.media_type, bytes.fromhex(content_digest), kind, checksum)
     digest = bytes.fromhex(blob.digest)
     row = db.execute("SELECT id FROM blobs WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         cursor = db.execute(
-            "INSERT INTO blobs (size, media_type, content_digest, checksum_kind, checksum, digest) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (*values, digest),
+            "INSERT INTO blobs (size, checksum_kind, checksum, digest) VALUES (?, ?, ?, ?)",
+            (blob.size, kind, checksum, digest),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
-    # Doomed, or written by two at once: the file is whole now, whoever wrote it. Its size is its digest's.
+    # Doomed, or written by two at once: the file is whole now, whoever wrote it.
     db.execute(
-        "UPDATE blobs SET media_type = ?, content_digest = ?, checksum_kind = ?, checksum = ?, doomed = 0 "
-        "WHERE id = ?",
-        (*values[1:], row[0]),
+        "UPDATE blobs SET size = ?, checksum_kind = ?, checksum = ?, doomed = 0 WHERE id = ?",
+        (blob.size, kind, checksum, row[0]),
     )
     found: int = row[0]
     return found
@@ -150,21 +148,24 @@ def put_entry(
     """Insert the entry, or let it take the place of the one with its key; return its row."""
     key = bytes.fromhex(entry.key)
     values = (
-        namespace, blob, entry.blob.size, entry.created_at, entry.used_at, entry.sequence, entry.uses,
+        namespace, blob, entry.blob.size, entry.blob.media_type, bytes.fromhex(entry.content_digest),
+        entry.created_at, entry.used_at, entry.sequence, entry.uses,
         ttl_seconds, entry.expires_at, entry.cost, entry.pinned, score, seal,
     )  # fmt: skip
     row = db.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone()
     if row is None:
         cursor = db.execute(
-            "INSERT INTO entries (namespace, blob, size, created_at, used_at, sequence, uses, ttl_seconds, "
-            "expires_at, cost, pinned, score, seal, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entries (namespace, blob, size, media_type, content_digest, created_at, used_at, "
+            "sequence, uses, ttl_seconds, expires_at, cost, pinned, score, seal, key) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, key),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
     db.execute(
-        "UPDATE entries SET namespace = ?, blob = ?, size = ?, created_at = ?, used_at = ?, sequence = ?, "
-        "uses = ?, ttl_seconds = ?, expires_at = ?, cost = ?, pinned = ?, score = ?, seal = ? WHERE id = ?",
+        "UPDATE entries SET namespace = ?, blob = ?, size = ?, media_type = ?, content_digest = ?, "
+        "created_at = ?, used_at = ?, sequence = ?, uses = ?, ttl_seconds = ?, expires_at = ?, cost = ?, "
+        "pinned = ?, score = ?, seal = ? WHERE id = ?",
         (*values, row[0]),
     )
     found: int = row[0]

@@ -72,12 +72,12 @@ class Room:
                 over = self._bytes_over(size)
                 if over <= 0:
                     return index.reserve(self._db, digest, size, self._owner)
-                if self._make_bytes(over):
-                    continue
-                doomed = self._db.execute("SELECT 1 FROM blobs WHERE doomed LIMIT 1").fetchone()
-                others = self._db.execute("SELECT 1 FROM reservations LIMIT 1").fetchone()
-            if doomed is None and others is None:
-                break
+                over -= self._doomed_bytes()
+                if over > 0:
+                    if self._make_bytes(over):
+                        continue
+                    if self._db.execute("SELECT 1 FROM reservations LIMIT 1").fetchone() is None:
+                        break
             time.sleep(_PAUSE_SECONDS)  # another process writes or reads what we wait for
         self._count("full")
         raise StoreFullError(size, self._why_full())
@@ -120,9 +120,8 @@ class Room:
         return None, None
 
     def _bytes_over(self, incoming: int) -> int:
-        return (
-            index.totals(self._db).all_bytes + incoming - self._caps.max_bytes if self._caps.max_bytes else 0
-        )
+        limit = self._caps.max_bytes
+        return index.totals(self._db).all_bytes + incoming - limit if limit else 0
 
     def trim(self, steps: int = 32) -> int:
         """Go some steps towards caps that were lowered; return how many, 0 at the end."""
@@ -197,7 +196,11 @@ class Room:
         for name, size in rows:
             if freed >= wanted:
                 break
-            self._blobs.remove_aside(name)
+            try:
+                self._blobs.remove_aside(name)
+            except OSError:
+                self._count("delete_postponed")
+                continue
             self._db.execute("DELETE FROM aside WHERE name = ?", (name,))
             self._count("quarantine_emptied")
             freed += size

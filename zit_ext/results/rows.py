@@ -11,7 +11,7 @@ from ..records import Blob, Entry
 
 _ENTRY = (
     "e.id, e.key, n.name, e.created_at, e.used_at, e.sequence, e.uses, e.ttl_seconds, e.expires_at, e.cost, "
-    "e.pinned, e.seal, b.id, b.digest, b.size, b.media_type, b.content_digest, b.checksum_kind, b.checksum, "
+    "e.pinned, e.seal, b.id, b.digest, b.size, e.media_type, e.content_digest, b.checksum_kind, b.checksum, "
     "d.fields, d.dictionary, d.redacted, d.model, d.prompt"
 )
 SELECT_ROWS = (
@@ -46,14 +46,16 @@ class Row:
     def is_whole(self, canonical: bytes) -> bool:
         """Tell whether key, fields and blob are still those that were written together."""
         entry = self.entry
-        expected = seal(entry.key, entry.blob, entry.content_digest, self.checksum, canonical)
-        return self.seal == expected
+        return self.seal == seal(entry.key, entry.blob, entry.content_digest, canonical)
 
 
-def seal(key: str, blob: Blob, content_digest: str, checksum: bytes, canonical: bytes) -> int:
-    """Return a checksum over what a hit relies on, so that a flipped bit of a row shows."""
+def seal(key: str, blob: Blob, content_digest: str, canonical: bytes) -> int:
+    """Return a checksum over what a hit relies on, so that a flipped bit of a row shows.
+
+    Not over the blob's own checksum: that one shows by itself, and machines have different kinds.
+    """
     head = f"{key} {blob.digest} {blob.size} {blob.media_type} {content_digest} ".encode()
-    return zlib.crc32(canonical, zlib.crc32(checksum, zlib.crc32(head)))
+    return zlib.crc32(canonical, zlib.crc32(head))
 
 
 def find_row(db: sqlite3.Connection, key: str) -> Row | None:

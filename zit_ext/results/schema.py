@@ -47,8 +47,6 @@ MIGRATIONS: Sequence[str] = (
         id INTEGER PRIMARY KEY,
         digest BLOB NOT NULL UNIQUE CHECK (typeof(digest) = 'blob' AND length(digest) = 32),
         size INTEGER NOT NULL CHECK (typeof(size) = 'integer'),
-        media_type TEXT NOT NULL,
-        content_digest BLOB NOT NULL CHECK (typeof(content_digest) = 'blob' AND length(content_digest) = 32),
         checksum_kind TEXT NOT NULL,
         checksum BLOB NOT NULL CHECK (typeof(checksum) = 'blob'),
         refs INTEGER NOT NULL DEFAULT 0 CHECK (typeof(refs) = 'integer'),
@@ -62,6 +60,9 @@ MIGRATIONS: Sequence[str] = (
         namespace INTEGER NOT NULL CHECK (typeof(namespace) = 'integer'),
         blob INTEGER NOT NULL CHECK (typeof(blob) = 'integer'),
         size INTEGER NOT NULL CHECK (typeof(size) = 'integer'),
+        -- Of the entry and not of the blob: equal bytes may be two things.
+        media_type TEXT NOT NULL,
+        content_digest BLOB NOT NULL CHECK (typeof(content_digest) = 'blob' AND length(content_digest) = 32),
         created_at REAL NOT NULL,
         used_at REAL NOT NULL,
         sequence INTEGER NOT NULL,
@@ -116,6 +117,9 @@ MIGRATIONS: Sequence[str] = (
     END;
     CREATE TRIGGER blob_went AFTER DELETE ON blobs BEGIN
         UPDATE totals SET bytes = bytes - OLD.size;
+    END;
+    CREATE TRIGGER blob_resized AFTER UPDATE OF size ON blobs BEGIN
+        UPDATE totals SET bytes = bytes - OLD.size + NEW.size;
     END;
     CREATE TRIGGER aside_came AFTER INSERT ON aside BEGIN
         UPDATE totals SET aside_bytes = aside_bytes + NEW.size;

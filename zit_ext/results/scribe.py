@@ -117,7 +117,7 @@ class Scribe:
             if blob is None:
                 return None  # its last entry went while we looked at the file
         else:
-            blob = index.put_blob(db, ready.blob, ready.content_digest, checksums.KIND, ready.checksum)
+            blob = index.put_blob(db, ready.blob, checksums.KIND, ready.checksum)
             index.unreserve(db, reservation)
         space = index.namespace_of(db, waiting.namespace)
         ttl = choose_ttl(waiting, space.ttl_seconds, self._default_ttl)
@@ -140,7 +140,7 @@ class Scribe:
             blob=blob,
             ttl_seconds=ttl,
             score=self.score_of(totals.policy, entry, totals.floor),
-            seal=seal(key, ready.blob, ready.content_digest, ready.checksum, canonical),
+            seal=seal(key, ready.blob, ready.content_digest, canonical),
         )
         packed, dictionary = self._dictionaries.pack(db, canonical)
         index.put_details(
@@ -210,8 +210,7 @@ def doom_unknown(db: sqlite3.Connection, digest: bytes, size: int) -> bool:
     if known is not None or index.is_reserved(db, digest):
         return False
     db.execute(
-        "INSERT INTO blobs (digest, size, media_type, content_digest, checksum_kind, checksum, doomed) "
-        "VALUES (?, ?, '', ?, ?, x'', 1)",
-        (digest, size, digest, checksums.SHA256),
+        "INSERT INTO blobs (digest, size, checksum_kind, checksum, doomed) VALUES (?, ?, ?, x'', 1)",
+        (digest, size, checksums.SHA256),
     )
     return True

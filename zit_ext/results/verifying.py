@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..codecs import CodecError
 from ..errors import BlobCorruptError
+from ..records import Blob
 from .blobs import BlobMissingError, Blobs
 from .decoding import check_decodable
 from .details import every_row
@@ -61,7 +62,7 @@ class Verifier:
         self._blobs = blobs
         self._dictionaries = dictionaries
         self._report = VerifyReport()
-        self._known_good: set[str] = set()
+        self._known_good: set[tuple[Blob, str]] = set()
 
     def run(self, progress: Progress | None = None) -> VerifyReport:
         """Look at every row, every blob (by its full digest, and decoded), every file and every sum."""
@@ -86,7 +87,7 @@ class Verifier:
             self._report.note("row_damaged", key, str(error))
             return
         blob = row.entry.blob
-        if blob.digest in self._known_good:
+        if (blob, row.entry.content_digest) in self._known_good:
             return
         try:
             data = self._blobs.read_fully_checked(blob)
@@ -103,7 +104,7 @@ class Verifier:
         except OSError as error:
             self._report.note("unreadable", key, str(error))
         else:
-            self._known_good.add(blob.digest)
+            self._known_good.add((blob, row.entry.content_digest))
 
     def _is_gone(self, row: Row) -> bool:
         """Tell whether the entry went while we looked."""

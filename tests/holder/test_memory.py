@@ -150,7 +150,7 @@ async def test_after_out_of_memory_more_is_kept_free_for_that_model(renderer_wit
 
 
 async def test_what_activations_really_used_is_learned(renderer_with, shelf, monkeypatch):
-    monkeypatch.setattr(DeviceMemory, "peak", lambda memory: shelf.device.used + 7_000_000_000)
+    monkeypatch.setattr(DeviceMemory, "stage_bytes", lambda memory: 7_000_000_000)
     shelf.device.total = 20_000_000_000
     shelf.sizes = {"transformer": 7_000_000_000}
     renderer = renderer_with(free_memory=shelf.device.free)

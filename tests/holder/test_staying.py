@@ -26,6 +26,13 @@ async def test_keep_alive_of_zero_parks_after_the_render(renderer, shelf):
     assert len(shelf.opened) == 1
 
 
+async def test_weights_that_somebody_waits_for_are_not_parked_first(renderer_with, shelf):
+    renderer = renderer_with(keep_alive=0)
+    await asyncio.gather(*(renderer.render(ask(seed=seed), quiet()) for seed in range(5)))
+    await until(lambda: tiers(shelf) == {WeightTier.RAM})
+    assert len(shelf.pipeline("a").moves) == 6, "each part came once and left once"
+
+
 async def test_each_request_may_say_how_long_its_weights_stay(renderer_with, shelf):
     renderer = renderer_with(keep_alive=0.02, clock=time.time)
     await renderer.render(ask("a", keep_alive=-1.0), quiet())

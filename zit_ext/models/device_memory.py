@@ -18,6 +18,7 @@ class DeviceMemory:
         """The device as torch names it; "auto" until torch is there to say which that is."""
         self._resolved = False
         self._free = free
+        self._before_stage = 0
 
     @property
     def is_ram(self) -> bool:
@@ -54,15 +55,18 @@ class DeviceMemory:
             spare = cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)
         return (free_bytes(self.device) + int(spare)) or None
 
-    def begin_peak(self) -> None:
-        """Forget the highest use so far."""
+    def begin_stage(self) -> None:
+        """Remember what is used now: by our weights, and by whoever else is in this process."""
         if (cuda := self._cuda()) is not None:
             cuda.reset_peak_memory_stats(self.device)
+            self._before_stage = int(cuda.memory_allocated(self.device))
 
-    def peak(self) -> int | None:
-        """Return the highest use since `begin_peak`, weights included; None where it is not counted."""
+    def stage_bytes(self) -> int | None:
+        """Return how far the use rose above that at its highest; None where it is not counted."""
         cuda = self._cuda()
-        return None if cuda is None else int(cuda.max_memory_allocated(self.device))
+        if cuda is None:
+            return None
+        return max(0, int(cuda.max_memory_allocated(self.device)) - self._before_stage)
 
     def _cuda(self) -> Any | None:
         if not self._resolved or not self.device.startswith("cuda"):

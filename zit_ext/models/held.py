@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..records import ModelRef
+from ..records import ModelRef, Request
 from .budget import WorkingMemory
 from .holdings import HeldModel, HeldPart, weights_key
 from .pipeline import Pipeline, WeightTier
@@ -34,10 +34,27 @@ class Held:
     keep_alive: float
     load_seconds: float
     parts: dict[str, Weights] = field(default_factory=dict)
-    working: WorkingMemory = WorkingMemory()
+    working: dict[tuple[str, ...], WorkingMemory] = field(default_factory=dict)
+    """What is known of each stage, by the parts that it leases."""
+    unseen: WorkingMemory = WorkingMemory()
+    """What is expected of a stage that was not seen yet."""
     rendering: bool = False
     lent: set[str] = field(default_factory=set)
     """Parts that the render which runs now has had already; it may still want the others."""
+
+    def expecting(self, parts: tuple[str, ...], request: Request) -> int:
+        """Return the bytes that a stage needs beside its weights, about."""
+        return self.working.get(parts, self.unseen).expecting(request)
+
+    def seen(self, parts: tuple[str, ...], request: Request, used_bytes: int) -> None:
+        """Remember what a stage used beside its weights."""
+        known = self.working.get(parts, self.unseen)
+        self.working[parts] = known.having_seen(request, used_bytes)
+
+    def ran_out_of_memory(self) -> None:
+        """Expect more: of all stages, since nobody knows which it was."""
+        self.unseen = self.unseen.after_out_of_memory()
+        self.working = {parts: each.after_out_of_memory() for parts, each in self.working.items()}
 
     def still_wants(self, part: str) -> bool:
         """Say whether a render runs that has not had this part yet."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from ..errors import OutOfMemoryError
 from ..records import ModelRef, Request
 from . import placement
-from .budget import Budget, WorkingMemory
+from .budget import Budget
 from .device_memory import DeviceMemory
 from .held import Held, Weights, described, outdated
 from .holdings import Holdings, alike, weights_key
@@ -82,9 +82,9 @@ class Holder:
             return None
         lending = Lending(
             held,
-            bring=lambda wanted: self._bring(held, wanted, held.working.expecting(request)),
-            stage_ended=lambda: self._learn(held, request),
-            given_back=lambda lent: self._given_back(held, lent),
+            bring=lambda parts: self._bring(held, parts, held.expecting(parts, request)),
+            stage_ended=lambda parts: self._learn(held, parts, request),
+            given_back=lambda parts: self._given_back(held, parts),
         )
         held.rendering = True
         held.lent.clear()
@@ -98,23 +98,25 @@ class Holder:
             held.used_at = self._clock()
             self._publish()
 
-    def settle(self) -> None:
+    def settle(self, waited_for: Set[str]) -> None:
         """After a render: park what was asked for meanwhile, and come back within budget and time."""
         owed, self._owed_bytes = self._owed_bytes, 0
         self.park(owed)
         self._keep_ram_within(0)
-        self.expire()
+        self.expire(waited_for)
 
     def expect_more(self, key: str) -> None:
         """Keep more memory free for this model's activations: they did not fit."""
         if held := self._held.get(key):
-            held.working = held.working.after_out_of_memory()
+            held.ran_out_of_memory()
 
     def needed_bytes(self, key: str, request: Request) -> int:
         """Return what the largest stage of this request needs on the device, about."""
         held = self._held.get(key)
-        largest = max((each.bytes for each in held.parts.values()), default=0) if held else 0
-        return largest + (held.working if held else WorkingMemory()).expecting(request)
+        if held is None:
+            return 0
+        largest = max((each.bytes for each in held.parts.values()), default=0)
+        return largest + max(each.expecting(request) for each in (held.unseen, *held.working.values()))
 
     def warm(self, key: str) -> None:
         """Move a model's parts to the device, as far as they fit without anything else leaving it."""
@@ -123,7 +125,7 @@ class Holder:
             return
         held.used_at = self._clock()
         for name, weights in held.parts.items():
-            lack = self._shortfall(weights.bytes, held.working.expecting(_USUAL))
+            lack = self._shortfall(weights.bytes, held.unseen.expecting(_USUAL))
             if weights.tier is WeightTier.RAM and not lack:
                 self._make_room(weights.bytes, self.memory.device)
                 self._move(weights, held, name, WeightTier.VRAM)
@@ -179,12 +181,14 @@ class Holder:
         """Let go of all weights but those of a model that renders; return the keys of what went."""
         return self.close(list(self._held))
 
-    def expire(self) -> None:
-        """Park or close what was idle for longer than it may stay."""
+    def expire(self, waited_for: Set[str] = frozenset()) -> None:
+        """Park or close what was idle for longer than it may stay, if nobody waits for it."""
         now = self._clock()
         self._publish()
         tiers = {
-            model.key: placement.expired(model, ram_keep_alive=self.ram_keep_alive, now=now)
+            model.key: WeightTier.VRAM
+            if model.key in waited_for
+            else placement.expired(model, ram_keep_alive=self.ram_keep_alive, now=now)
             for model in self.snapshot.models
         }
         for weights in self._weights():
@@ -195,33 +199,33 @@ class Holder:
 
     # Lending to one render
 
-    def _bring(self, held: Held, wanted: list[Weights], working: int) -> None:
+    def _bring(self, held: Held, parts: tuple[str, ...], working: int) -> None:
         missing = [
-            (name, weights)
-            for name, weights in held.parts.items()
+            (name, held.parts[name])
+            for name in parts
             # With group offloading the pipeline itself brings a few layers at a time, and takes them back.
-            if weights in wanted and weights.tier is not WeightTier.VRAM and held.model.offload != "group"
+            if held.parts[name].tier is not WeightTier.VRAM and held.model.offload != "group"
         ]
         self._free_vram(sum(weights.bytes for _, weights in missing), working)
         for name, weights in missing:
             self._move(weights, held, name, WeightTier.VRAM)
         self._publish()
-        self.memory.begin_peak()
+        self.memory.begin_stage()
 
-    def _given_back(self, held: Held, lent: list[Weights]) -> None:
+    def _given_back(self, held: Held, parts: tuple[str, ...]) -> None:
         """Let those have their turn who waited for a moment between two stages."""
-        for weights in lent:
+        for weights in [held.parts[name] for name in parts]:
             weights.used_at = self._clock()
             if held.model.offload == "model" and not weights.leases:
                 self._park(weights)
         self._publish()
         self._between_stages()
 
-    def _learn(self, held: Held, request: Request) -> None:
+    def _learn(self, held: Held, parts: tuple[str, ...], request: Request) -> None:
         """Remember how much the stage that just ended used beside the weights."""
-        peak = self.memory.peak()
-        if peak is not None and held.model.offload == "none":
-            held.working = held.working.having_seen(request, max(0, peak - self._in_vram()))
+        used = self.memory.stage_bytes()
+        if used is not None and held.model.offload == "none":
+            held.seen(parts, request, used)
 
     def _free_vram(self, needed: int, working: int) -> None:
         """Make room for `needed` bytes of weights. Raises OutOfMemoryError beyond the budget."""

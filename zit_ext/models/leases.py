@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 from ..errors import ModelError
 from .held import Held, Weights
@@ -12,23 +13,23 @@ from .held import Held, Weights
 class Lending:
     """Lends a model's parts for one render, and for no longer: `with lending("vae"): ...`.
 
-    `bring` puts pinned weights on the device; `stage_ended` is told while they are still pinned, and
-    `given_back` when they no longer are.
+    `bring` puts pinned parts on the device; `stage_ended` is told while they are still pinned, and
+    `given_back` when they no longer are. Each is called with the names of one lease's parts.
     """
 
     def __init__(
         self,
         held: Held,
         *,
-        bring: Callable[[list[Weights]], None],
-        stage_ended: Callable[[], None],
-        given_back: Callable[[list[Weights]], None],
+        bring: Callable[[tuple[str, ...]], None],
+        stage_ended: Callable[[tuple[str, ...]], None],
+        given_back: Callable[[tuple[str, ...]], None],
     ) -> None:
         self._held = held
         self._bring = bring
         self._stage_ended = stage_ended
         self._given_back = given_back
-        self._open: list[list[Weights]] = []
+        self._open: list[_Lease] = []
         self._ended = False
 
     def __call__(self, *parts: str) -> AbstractContextManager[None]:
@@ -41,29 +42,36 @@ class Lending:
         unknown = [name for name in parts if name not in self._held.parts]
         if unknown:
             raise ModelError(f"{self._held.model.source!r} has no part called {unknown[0]!r}")
-        lent = [self._held.parts[name] for name in dict.fromkeys(parts)]
+        parts = tuple(dict.fromkeys(parts))
+        lease = _Lease(parts, tuple(self._held.parts[name] for name in parts))
         self._held.lent.update(parts)
         # Pinned before they are brought: whoever makes room for them must spare them.
-        for weights in lent:
+        for weights in lease.weights:
             weights.leases += 1
-        self._open.append(lent)
+        self._open.append(lease)
         try:
-            self._bring(lent)
+            self._bring(parts)
             yield
-            self._stage_ended()
+            self._stage_ended(parts)
         finally:
-            self._take_back(lent)
+            self._take_back(lease)
 
     def end(self) -> None:
         """Take back what the pipeline forgot to give back."""
         self._ended = True
-        for lent in list(self._open):
-            self._take_back(lent)
+        for lease in list(self._open):
+            self._take_back(lease)
 
-    def _take_back(self, lent: list[Weights]) -> None:
-        if not any(each is lent for each in self._open):
+    def _take_back(self, lease: _Lease) -> None:
+        if lease not in self._open:
             return
-        self._open = [each for each in self._open if each is not lent]
-        for weights in lent:
+        self._open.remove(lease)
+        for weights in lease.weights:
             weights.leases -= 1
-        self._given_back(lent)
+        self._given_back(lease.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lease:
+    parts: tuple[str, ...]
+    weights: tuple[Weights, ...]

@@ -240,7 +240,7 @@ class Dispatcher:
         seconds = time.perf_counter() - started
         try:
             await self._thread.run_soon(self._holder.adopt, model, pipeline, seconds)
-        except Exception:
+        except BaseException:
             self._discard(pipeline)
             raise
         self.loads += 1
@@ -290,7 +290,9 @@ class Dispatcher:
             self.plan()
 
     async def _settle(self) -> None:
-        settled = await self._thread.run(outcome, "parking", self._holder.memory.device, self._holder.settle)
+        settled = await self._thread.run(
+            outcome, "parking", self._holder.memory.device, self._holder.settle, self.line.keys()
+        )
         if settled is not None:
             log.warning("%s; the picture was rendered all the same", settled, exc_info=settled)
 
@@ -323,5 +325,7 @@ class Dispatcher:
             self._expiry = later(max(seconds, 0.01), lambda: self._start(self._expire()))
 
     async def _expire(self) -> None:
-        await self._thread.run_soon(outcome, "parking", self._holder.memory.device, self._holder.expire)
+        await self._thread.run_soon(
+            outcome, "parking", self._holder.memory.device, self._holder.expire, self.line.keys()
+        )
         self._plan_expiry()

@@ -200,12 +200,7 @@ class Holder:
     # Lending to one render
 
     def _bring(self, held: Held, parts: tuple[str, ...], working: int) -> None:
-        missing = [
-            (name, held.parts[name])
-            for name in parts
-            # With group offloading the pipeline itself brings a few layers at a time, and takes them back.
-            if held.parts[name].tier is not WeightTier.VRAM and held.model.offload != "group"
-        ]
+        missing = [(name, held.parts[name]) for name in parts if held.parts[name].tier is not WeightTier.VRAM]
         self._free_vram(sum(weights.bytes for _, weights in missing), working)
         for name, weights in missing:
             self._move(weights, held, name, WeightTier.VRAM)
@@ -216,7 +211,8 @@ class Holder:
         """Let those have their turn who waited for a moment between two stages."""
         for weights in [held.parts[name] for name in parts]:
             weights.used_at = self._clock()
-            if held.model.offload == "model" and not weights.leases:
+            # In a low-memory mode the pipeline takes a part off the device itself, after its stage.
+            if held.model.offload != "none" and not weights.leases:
                 self._park(weights)
         self._publish()
         self._between_stages()

@@ -63,9 +63,11 @@ class Calls:
         limits: Limits,
         troubles: Troubles,
         report: Callable[[str], None],
+        hung: Callable[[Call], None] = lambda call: None,
         spared: Callable[[str], bool] = lambda plugin: False,
     ) -> None:
         self.limits = limits
+        self._hung = hung
         self._spared = spared
         self._troubles = troubles
         self._report = report
@@ -134,6 +136,7 @@ class Calls:
         log.error("plugin %r: %s; thread %d is here:\n%s", call.plugin, words, call.thread, stack)
         self._troubles.add(call.plugin, call.hook, "hung", f"{words}; it is here:\n{stack}")
         self._report("plugin_hung")
+        self._hung(call)
 
 
 @contextmanager

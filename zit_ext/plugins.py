@@ -19,11 +19,12 @@ from .plugin_calls import Calls, Limits, hook_running
 from .plugin_checks import check_pipeline, freed_bytes, plain_fields, reason_words, score_number
 from .plugin_finding import PluginReport, Plugins, find_plugins
 from .plugin_trouble import Trouble, Troubles
+from .plugin_watch import Call
 from .policy import Bypass
 from .records import Entry, FieldValue, ModelRef, Request, Result
 
 if TYPE_CHECKING:
-    from .models.pipeline import Pipeline
+    from .pipeline import Pipeline
 
 __all__ = [
     "Hooks",
@@ -52,6 +53,7 @@ class Hooks:
         slow_after: float = 2.0,
         limits: Limits | None = None,
         report: Callable[[str], None] = lambda name: None,
+        hung: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self.plugins = plugins
         self._report = report
@@ -59,6 +61,7 @@ class Hooks:
             limits or Limits(seconds=slow_after),
             plugins.troubles,
             report,
+            hung=hung,
             spared=lambda name: plugins.reports[name].origin == "built in",
         )
 

@@ -23,14 +23,18 @@ from .default_plugins.zimage import ZImage
 from .engine import Engine, Renderer
 from .errors import EngineClosedError, HookHangsError, PluginError
 from .metrics import Metrics
+from .model_server.agreement import render_fields
 from .models.environment import EnvironmentBook
-from .models.pipeline import Pipeline, Watcher
 from .models.resolver import Resolver
-from .plugin_watch import WATCH
+from .outstanding import Outstanding
+from .pipeline import Pipeline, Watcher
+from .plugin_watch import WATCH, Call
 from .plugins import Hooks, Limits, Plugins, Troubles, find_plugins, hook_running
 from .questions import Files
 from .records import FieldValue, ModelRef, Request, Result
+from .renderers.choosing import wants_server
 from .renderers.local import LocalRenderer
+from .renderers.model_server import ServerRenderer
 from .results.store import ResultStore
 from .settings import Settings
 
@@ -38,7 +42,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def _live_flags() -> Mapping[str, FieldValue] | None:
+def live_flags() -> Mapping[str, FieldValue] | None:
     """Return what torch is set to just now, if somebody imported it."""
     if "torch" not in sys.modules:
         return None
@@ -63,17 +67,26 @@ class Runtime:
         self.metrics = Metrics()
         if plugins is None:
             plugins = plugins_for(settings, label)
-        self.hooks = Hooks(plugins, limits=limits_of(settings), report=self.metrics.event)
+        self._outstanding = Outstanding()
+        self.hooks = Hooks(
+            plugins, limits=limits_of(settings), report=self.metrics.event, hung=self._hook_hangs
+        )
         plugins.register(Counting(self.metrics.answered), "metrics", "built in")
         plugins.register(ZImage(self._open_zimage), "zimage", "built in")
         self.store = ResultStore(settings, score=self.hooks.eviction_score, count=self.metrics.event)
-        self.renderer = renderer or LocalRenderer(
-            settings, open_pipeline=self._open_pipeline, make_room=self.hooks.make_room
-        )
-        self.files: Files = files or Resolver(settings)
         self.environments = EnvironmentBook(
-            settings.cache_dir / "environments", label=label, live_flags=_live_flags
+            settings.cache_dir / "environments", label=label, live_flags=live_flags
         )
+        if renderer is not None:
+            self.renderer = renderer
+        elif wants_server(settings, label):
+            server = ServerRenderer(settings, fields=lambda request: render_fields(self.hooks, request))
+            self.renderer, self.environments = server, server.environments
+        else:
+            self.renderer = LocalRenderer(
+                settings, open_pipeline=self._open_pipeline, make_room=self.hooks.make_room
+            )
+        self.files: Files = files or Resolver(settings)
         self.engine = Engine(
             settings,
             hooks=self.hooks,
@@ -101,13 +114,13 @@ class Runtime:
 
     async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
         """Ask from a coroutine, on whichever loop it runs."""
-        return await self._awaited(self.submit(request, watcher))
+        return await asyncio.wrap_future(self.submit(request, watcher))
 
     async def generate_many(
         self, requests: Sequence[Request], watcher: Watcher | None = None
     ) -> list[Result]:
         """Ask for a batch from a coroutine, on whichever loop it runs."""
-        return await self._awaited(self.submit_many(requests, watcher))
+        return await asyncio.wrap_future(self.submit_many(requests, watcher))
 
     def generate_blocking(
         self,
@@ -119,7 +132,7 @@ class Runtime:
 
         Raises CancelledError (of concurrent.futures) if `interrupted` became true.
         """
-        return self._wait(self.submit(request, watcher), interrupted)
+        return _wait(self.submit(request, watcher), interrupted)
 
     def generate_many_blocking(
         self,
@@ -128,16 +141,15 @@ class Runtime:
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[Result]:
         """Ask for a batch from a thread."""
-        return self._wait(self.submit_many(requests, watcher), interrupted)
+        return _wait(self.submit_many(requests, watcher), interrupted)
 
     def close(self, patience: float = 30.0) -> None:
         """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
         if self._closed:
             return
         self._closed = True
-        closing = asyncio.run_coroutine_threadsafe(self.engine.close(patience), self._loop)
         try:
-            self._wait(closing, lambda: False)
+            self._ask(lambda: self.engine.close(patience)).result()
         except HookHangsError as error:
             # The thread is a daemon: what hangs in it cannot keep the program from ending.
             log.error("the engine was left as it is: %s", error)
@@ -168,42 +180,20 @@ class Runtime:
             raise PluginError(hook.split(".")[0], f"{hook} asked the engine from inside a hook; answer first")
         if self._closed:
             raise EngineClosedError("the engine is closed")
-        self._refuse_hanging()
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)  # type: ignore[arg-type]
+        return self._ask(work)
 
-    def _wait(self, future: Future[T], interrupted: Callable[[], bool]) -> T:
-        """Wait in this thread. Raises CancelledError once interrupted, HookHangsError."""
-        try:
-            while True:
-                try:
-                    return future.result(timeout=0.1)
-                except FutureTimeoutError:
-                    if future.done():
-                        raise
-                if interrupted():
-                    future.cancel()
-                self._refuse_hanging()
-        except BaseException:
-            future.cancel()  # Ctrl-C, or a hook that hangs: nobody waits any longer
-            raise
-
-    async def _awaited(self, future: Future[T]) -> T:
-        """Wait on this loop. Raises HookHangsError."""
-        waiting = asyncio.wrap_future(future)
-        try:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=5.0)
-                if not waiting.done():
-                    self._refuse_hanging()
-            return waiting.result()
-        except BaseException:
-            waiting.cancel()
-            raise
-
-    def _refuse_hanging(self) -> None:
-        """Raise HookHangsError if a hook holds the engine's thread and does not let it go."""
+    def _ask(self, work: Callable[[], object]) -> Future[T]:
+        """Return a future that is answered even if a hook holds the engine's thread: HookHangsError."""
+        inner: Future[T] = asyncio.run_coroutine_threadsafe(work(), self._loop)  # type: ignore[arg-type]
+        asked = self._outstanding.follow(inner)
         if (call := WATCH.hanging(self._thread.ident)) is not None:
-            raise HookHangsError(call.plugin, call.hook)
+            self._hook_hangs(call)
+        return asked
+
+    def _hook_hangs(self, call: Call) -> None:
+        """Let those go who wait for the engine's thread, if that is where the hook hangs."""
+        if call.thread == self._thread.ident:
+            self._outstanding.fail(HookHangsError(call.plugin, call.hook))
 
     def _run(self, work: Callable[[], object]) -> None:
         self._start(work).result()
@@ -228,6 +218,20 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         settings.hook_seconds, settings.hook_slow_calls, settings.hook_hang_seconds, settings.load_timeout
     )
+
+
+def _wait(future: Future[T], interrupted: Callable[[], bool]) -> T:
+    while True:
+        try:
+            return future.result(timeout=0.1)
+        except FutureTimeoutError:
+            if future.done():
+                raise
+            if interrupted():
+                future.cancel()
+        except BaseException:
+            future.cancel()  # Ctrl-C: nobody waits any longer
+            raise
 
 
 _shared: Runtime | None = None

@@ -91,7 +91,7 @@ def test_a_patched_text_encoder_does_not_get_the_embeddings_from_before(tmp_path
     import torch
 
     from zit_ext.models import tiny, zimage
-    from zit_ext.models.pipeline import WeightTier
+    from zit_ext.pipeline import WeightTier
     from zit_ext.settings import Settings
 
     folder = tiny.build(tmp_path / "model")

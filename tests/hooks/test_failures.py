@@ -14,6 +14,7 @@ import pytest
 from zit_ext import ModelRef, Outcome, Request, hookimpl, plugin_calls
 from zit_ext.errors import HookHangsError, ModelError
 from zit_ext.plugin_checks import HOOKS
+from zit_ext.plugin_watch import WATCH
 from zit_ext.testing import FakeClock, FakePipeline, make_request
 from zit_ext.testing_engine import TrialEngine
 
@@ -182,16 +183,19 @@ def test_a_hook_that_never_returns_is_reported_with_its_stack_and_stops_nobody(
     assert "gate.wait(60)" in trouble.words
     assert "'bad'" in caplog.text
     if hook in IN_ENGINE_THREAD:
-        with pytest.raises(HookHangsError, match="ZIT_DISABLED_PLUGINS=bad"):
-            engine.generate(ask(2))
+        for asked in (future, engine.runtime.submit(ask(2))):
+            with pytest.raises(HookHangsError, match="ZIT_DISABLED_PLUGINS=bad"):
+                asked.result(30)
     elif hook == "zit_eviction_score":
         assert engine.generate(ask(2)).status.outcome is Outcome.MISS
     elif hook == "zit_open_pipeline":
         with pytest.raises(ModelError, match="longer than 1 second"):
             future.result(30)
-    gate.set()
-    if hook != "zit_open_pipeline":
+    elif hook == "zit_make_room":
+        gate.set()
         assert future.result(30).status.outcome is Outcome.MISS
+    gate.set()
+    wait_until(lambda: not any(call.reported for call in WATCH.running()))
     assert engine.generate(ask(3)).status.outcome is Outcome.MISS
 
 
@@ -203,11 +207,19 @@ def test_who_waits_for_a_hook_that_never_returns_is_let_go(engine_with, gate):
 
 
 def wait_for_trouble(engine: TrialEngine):
+    def hung():
+        return [trouble for trouble in engine.troubles if trouble.kind == "hung"]
+
+    wait_until(hung)
+    return hung()[0]
+
+
+def wait_until(condition):
     for _ in range(600):
-        if found := [trouble for trouble in engine.troubles if trouble.kind == "hung"]:
-            return found[0]
+        if condition():
+            return
         time.sleep(0.05)
-    raise AssertionError("nothing was reported within 30 seconds")
+    raise AssertionError("it did not happen within 30 seconds")
 
 
 GOOD = "from zit_ext import hookimpl\n@hookimpl\ndef {hook}(): return None\n"

@@ -198,6 +198,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("durability", "survival", "index_is_old"), CUTS)
 def test_a_power_cut_at_any_step_leaves_a_store_that_tells_the_truth(
     tmp_path, durability, survival, index_is_old

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from ..settings import GB, Settings
+from ..setting_values import GB
+from ..settings import Settings
 from . import index
 from .database import IndexMalformedError, Pool, is_malformed
 from .desk import Desk, Workplace
@@ -85,19 +86,21 @@ class Running:
             for folder in self._layout.folders:
                 self._disk.make_folder(folder)
             self._warn_of_network()
-            self._owner = Owner(self._layout.owners)
-            try:
+            with contextlib.ExitStack() as undo:
+                self._owner = Owner(self._layout.owners)
+                undo.callback(self._owner.close)
                 self._place = self._workplace()
                 desk = Desk.set_up(self._place)
-            except BaseException:
-                self._owner.close()
-                raise
+                undo.callback(desk.close)
+                self._quick = Pool(self._layout.find_index, busy_seconds=0.0)
+                self._readers = Pool(self._layout.find_index)
+                self._claimers = Pool(self._layout.find_index, writing=True)
+                with self._quick.lend():
+                    pass  # opened now, so that the first look from an event loop does not wait for it
+                undo.pop_all()
         self._desk = desk
         self._caps = desk.caps
         self._blobs = desk.blobs
-        self._quick = Pool(self._layout.find_index, busy_seconds=0.0)
-        self._readers = Pool(self._layout.find_index)
-        self._claimers = Pool(self._layout.find_index, writing=True)
         self._due_flush = time.monotonic() + FLUSH_SECONDS
         # After somebody's crash, files may lie about that no row knows.
         self._due_sweep = time.monotonic() + (0.0 if desk.after_a_crash else SWEEP_SECONDS)

@@ -10,6 +10,7 @@ ZitError
 ├── GenerationStoppedError  somebody asked us to stop
 ├── QueueFullError          .limit .retry_after
 ├── EngineClosedError
+├── ServerError             .reason .remedy           no model server can be had
 ├── PluginError             .plugin .message
 │   ├── HookHangsError      .hook                     until a restart without the plugin
 │   └── FieldClashError     .name .plugins
@@ -90,6 +91,15 @@ class QueueFullError(ZitError):
 
 class EngineClosedError(ZitError):
     """The engine was asked for something after it was closed."""
+
+
+class ServerError(ZitError):
+    """No model server can be started or asked."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
 
 
 class PluginError(ZitError):

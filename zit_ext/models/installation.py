@@ -112,12 +112,12 @@ def interpreter() -> Facts:
     }
 
 
-def packages(path: Iterable[str]) -> Iterator[FieldValue]:
+def packages(path: Iterable[str], prefix: str = sys.prefix) -> Iterator[FieldValue]:
     """Yield name-version, time and size of each distribution on this path, in the order of import.
 
     The time and the size of its list of files tell a rebuilt package of the same version.
     """
-    for folder in [*path, str(Path(sys.prefix) / "conda-meta")]:
+    for folder in [*path, str(Path(prefix) / "conda-meta")]:
         found = []
         try:
             with os.scandir(folder or ".") as entries:

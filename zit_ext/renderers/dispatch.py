@@ -17,7 +17,7 @@ from ..errors import EngineClosedError, ZitError
 from ..models import placement
 from ..models.holder import Holder
 from ..models.holdings import Holdings, weights_key
-from ..models.pipeline import Pipeline, Rendered
+from ..pipeline import Pipeline, Rendered
 from ..records import ModelRef
 from .device_thread import DeviceThread
 from .failures import as_ours, forget_frames, outcome

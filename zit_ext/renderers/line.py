@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..models.pipeline import Rendered, Watcher
+from ..pipeline import Rendered, Watcher
 from ..records import ModelRef, Request
 
 MOST_OVERTAKEN = 8

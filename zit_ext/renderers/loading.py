@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from ..errors import ModelError, ZitError
-from ..models.pipeline import Pipeline
+from ..pipeline import Pipeline
 from ..records import ModelRef
 from ..workers import Worker
 from .failures import outcome

@@ -13,7 +13,7 @@ from ..models.budget import budget_of
 from ..models.device_memory import DeviceMemory, total_ram
 from ..models.holder import Holder
 from ..models.holdings import Holdings, alike, weights_key
-from ..models.pipeline import Pipeline, Rendered, Watcher
+from ..pipeline import Pipeline, Rendered, Watcher
 from ..records import ModelRef, Request
 from ..settings import Settings
 from .device_thread import DeviceThread

@@ -17,8 +17,8 @@ from ..model_server.protocol import ProtocolError, ServerLostError
 from ..model_server.records_on_wire import error_from_wire, from_wire, to_wire
 from ..model_server.starting import ServerPython, reach, server_for
 from ..models.holdings import Holdings
-from ..models.pipeline import Rendered, Watcher
 from ..models.server_environments import Facts, ServerEnvironments
+from ..pipeline import Rendered, Watcher
 from ..records import FieldValue, ModelRef, Request
 from ..settings import Settings
 
@@ -197,7 +197,7 @@ class ServerRenderer:
 
 
 async def _pass_on_stop(connection: Connection, watcher: Watcher) -> None:
-    while not watcher.wants_stop():
+    while not watcher.wants_stop():  # noqa: ASYNC110 - a watcher is asked, it does not call
         await asyncio.sleep(_LOOK_SECONDS)
     with contextlib.suppress(ServerLostError):
         await connection.send({"op": protocol.CANCEL})

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from ..errors import GenerationStoppedError, OutOfMemoryError, ZitError
 from ..models.holder import Holder
-from ..models.pipeline import Pipeline, Rendered
+from ..pipeline import Pipeline, Rendered
 from ..records import ModelRef
 from .device_thread import DeviceThread
 from .failures import outcome

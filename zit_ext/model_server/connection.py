@@ -1,0 +1,166 @@
+"""One conversation over a socket: frames in both directions, and who may begin it.
+
+Non-blocking sockets of the running loop, read straight into place: a picture of three megabytes is copied
+once on each side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import __version__
+from .protocol import (
+    HANDSHAKE_SECONDS,
+    PREFIX,
+    PROTOCOL,
+    SEND_SECONDS,
+    ProtocolError,
+    ServerLostError,
+    is_proof,
+    pack,
+    proof,
+    read_header,
+    unpack,
+)
+
+_BUFFER = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is on the other side."""
+
+    version: str
+    protocol: int
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it is of this very version: only then are pictures asked of it."""
+        return self.version == __version__ and self.protocol == PROTOCOL
+
+
+class Connection:
+    """Frames over a connected socket. One sender and one receiver at a time; they may be two tasks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        self._socket = sock
+
+    async def send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
+        """Send one message. Raises ServerLostError if the other side is gone or does not take it."""
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(
+                loop.sock_sendall(self._socket, pack(header, len(body))), timeout=SEND_SECONDS
+            )
+            if body:
+                await asyncio.wait_for(loop.sock_sendall(self._socket, body), timeout=SEND_SECONDS)
+        except (OSError, asyncio.TimeoutError) as error:
+            raise ServerLostError(f"the connection was lost ({error or 'nothing was accepted'})") from error
+
+    async def receive(self, *, greeting: bool = False) -> tuple[dict[str, Any], bytes]:
+        """Return the next message. Raises ServerLostError at the end, ProtocolError for what is none."""
+        header_length, body_length = unpack(await self._exactly(PREFIX.size), greeting=greeting)
+        header = read_header(await self._exactly(header_length))
+        return header, await self._exactly(body_length)
+
+    def close(self) -> None:
+        """End the conversation; whoever waits for a message here is woken. Twice is fine."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def hang_up(self) -> None:
+        """Wake whoever waits for a message, so that the conversation ends."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    async def _exactly(self, length: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        data = bytearray(length)
+        view = memoryview(data)
+        at = 0
+        while at < length:
+            try:
+                count = await loop.sock_recv_into(self._socket, view[at:])
+            except OSError as error:
+                raise ServerLostError(f"the connection was lost ({error})") from error
+            if count == 0:
+                raise ServerLostError("the other side ended the connection")
+            at += count
+        return bytes(data)
+
+
+async def connect(port: int, token: str) -> tuple[Connection, Peer]:
+    """Return a conversation with the server on this port that knows the token.
+
+    Raises ServerLostError if there is none, ProtocolError if somebody else is there.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection: Connection | None = None
+    try:
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await asyncio.wait_for(loop.sock_connect(sock, ("127.0.0.1", port)), HANDSHAKE_SECONDS)
+        connection = Connection(sock)
+        peer = await asyncio.wait_for(_introduce(connection, token), HANDSHAKE_SECONDS)
+        return connection, peer
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, asyncio.TimeoutError):
+            raise ServerLostError("the model server does not answer") from None
+        if isinstance(error, OSError):
+            raise ServerLostError(f"there is no model server on port {port} ({error})") from None
+        raise
+
+
+async def welcome(connection: Connection, token: str) -> Peer:
+    """Return who called, once he has proved that he knows the token.
+
+    Raises ProtocolError: then say nothing.
+    """
+    hello, _ = await connection.receive(greeting=True)
+    theirs = hello.get("nonce")
+    if hello.get("hello") != "zit_ext" or not isinstance(theirs, str):
+        raise ProtocolError("not a client of zit_ext")
+    ours = secrets.token_hex(16)
+    await connection.send(
+        {
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "nonce": ours,
+            "proof": proof(token, "server", theirs, ours),
+        }
+    )
+    answer, _ = await connection.receive(greeting=True)
+    if not is_proof(answer.get("proof"), token, "client", theirs, ours):
+        raise ProtocolError("somebody called who does not know the token")
+    return _peer(hello)
+
+
+async def _introduce(connection: Connection, token: str) -> Peer:
+    ours = secrets.token_hex(16)
+    await connection.send({"hello": "zit_ext", "version": __version__, "protocol": PROTOCOL, "nonce": ours})
+    answer, _ = await connection.receive(greeting=True)
+    theirs = answer.get("nonce")
+    # The other side proves itself too: after a crash anybody may have got this port.
+    if not isinstance(theirs, str) or not is_proof(answer.get("proof"), token, "server", ours, theirs):
+        raise ProtocolError("somebody else answers on the port of the model server")
+    await connection.send({"proof": proof(token, "client", ours, theirs)})
+    return _peer(answer)
+
+
+def _peer(said: Mapping[str, Any]) -> Peer:
+    version, number = said.get("version"), said.get("protocol")
+    if not isinstance(version, str) or not isinstance(number, int):
+        raise ProtocolError("the other side does not say its version")
+    return Peer(version, number)

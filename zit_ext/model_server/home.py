@@ -1,0 +1,154 @@
+"""Where a model server is found: one folder for each user and device, with state, lock and log.
+
+The lock says whether a server lives: the system gives it back when its holder dies, however that is. The
+state says where it listens, and what only this user may read: the token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a running server tells its clients."""
+
+    port: int
+    token: str = field(repr=False)
+    pid: int
+    version: str
+    device: str
+    python: str = ""
+    started_at: float = 0.0
+    """Unix seconds."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What it runs on: see `zit_ext.models.server_environments`."""
+
+
+class ServerHome:
+    """The folder of one device's server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log.txt"
+        self.output = folder / "output.txt"
+        """What the process itself writes: the last words of a crash."""
+        self._state = folder / "state.json"
+        self._last = folder / "last.json"
+
+    @classmethod
+    def of(cls, settings: Settings) -> ServerHome:
+        """Return the home for the device of these settings."""
+        return cls(settings.data_dir / "server" / re.sub(r"[^A-Za-z0-9]+", "-", settings.device))
+
+    def state(self) -> State | None:
+        """Return what the server wrote when it began to listen; None if there is none. It may have died."""
+        return _read(self._state)
+
+    def last_state(self) -> State | None:
+        """Return the state of the server that runs, or ran last; that one's token is void."""
+        return _read(self._last)
+
+    def write_state(self, state: State) -> None:
+        """Tell everybody of this user where the server is."""
+        # Whoever reads `last` must not find a token in it that a backup carries elsewhere.
+        self._write(self._last, {**asdict(state), "token": ""})
+        self._write(self._state, asdict(state))
+
+    def remove_state(self) -> None:
+        self._state.unlink(missing_ok=True)
+
+    def is_running(self) -> bool:
+        """Say whether a server is alive and can be asked."""
+        return self._state.exists() and self.is_locked("lock")
+
+    def is_locked(self, name: str) -> bool:
+        """Say whether somebody holds this lock."""
+        if not (self.folder / name).exists():
+            return False
+        descriptor = self.try_lock(name)
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
+
+    def try_lock(self, name: str) -> int | None:
+        """Return a descriptor that holds the lock until it is closed; None while somebody else does."""
+        self._make_folder()
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        if _try_lock(descriptor):
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    @contextmanager
+    def held(self, descriptor: int) -> Iterator[None]:
+        """Give the lock back at the end."""
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def last_words(self, most_lines: int = 12) -> str:
+        """Return the end of what the process wrote, for whoever could not start it."""
+        try:
+            lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-most_lines:])
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        self._make_folder()
+        # mkstemp: readable by this user only, before the first byte is in it.
+        handle, name = tempfile.mkstemp(prefix=".new-", dir=self.folder)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                json.dump({"format": 1, **content}, file, indent=1)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _read(path: Path) -> State | None:
+    try:
+        told = json.loads(path.read_text(encoding="ascii"))
+        return State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

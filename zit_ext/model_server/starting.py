@@ -1,0 +1,222 @@
+"""Reaches the model server of a device, and starts one where there is none.
+
+A server is started detached: it survives the program that started it. It may be another Python's: `boot`
+loads this package from its folder, and nothing else from where this program's packages are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import ServerError
+from ..settings import Settings
+from .connection import Connection, Peer, connect
+from .home import ServerHome
+from .protocol import PROTOCOL, RETIRE, STOP, ProtocolError, ServerLostError, newer
+
+ANOTHER_SERVES = 3
+"""Exit code of a server that found another one at work."""
+
+_BOOT = (
+    "import importlib.util as u, sys; root = sys.argv.pop(1); "
+    "spec = u.spec_from_file_location('zit_ext', root + '/__init__.py', submodule_search_locations=[root]); "
+    "module = u.module_from_spec(spec); sys.modules['zit_ext'] = module; spec.loader.exec_module(module); "
+    "from zit_ext.model_server.process import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPython:
+    """An interpreter that can run the server, and the variables it needs for that."""
+
+    executable: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def own(cls) -> ServerPython:
+        """Return this program's own."""
+        return cls(Path(sys.executable))
+
+
+def boot(python: ServerPython, arguments: list[str]) -> list[str]:
+    """Return the command that runs the server with this very package."""
+    package = Path(__file__).resolve().parent.parent
+    return [str(python.executable), "-c", _BOOT, str(package), *arguments]
+
+
+def settings_argument(settings: Settings) -> str:
+    """Return the settings that are no defaults, as the server reads them."""
+    usual = Settings()
+    told: dict[str, Any] = {}
+    for each in Settings.described():
+        value = getattr(settings, each.name)
+        if value != getattr(usual, each.name):
+            told[each.name] = _plain(value)
+    # These two are defaults that depend on variables; the server must have the client's.
+    return json.dumps(told | {"cache_dir": str(settings.cache_dir), "data_dir": str(settings.data_dir)})
+
+
+async def reach(home: ServerHome) -> tuple[Connection, Peer] | None:
+    """Return a conversation with the server that runs; None if none does, or none answers."""
+    state = home.state()
+    if state is None:
+        return None
+    try:
+        return await connect(state.port, state.token)
+    except (ServerLostError, ProtocolError):
+        return None
+
+
+async def server_for(home: ServerHome, settings: Settings, python: ServerPython) -> Connection:
+    """Return a conversation with a server of this version; start it, or replace an older one, if need be.
+
+    Raises ServerError.
+    """
+    deadline = time.monotonic() + (settings.server_start_timeout or float("inf"))
+    while True:
+        reached = await reach(home) or await _start(home, settings, python, deadline)
+        connection, peer = reached
+        if peer.is_alike:
+            return connection
+        with contextlib.suppress(ServerLostError, ProtocolError):
+            if newer(peer.version, __version__) or peer.protocol > PROTOCOL:
+                connection.close()
+                raise ServerError(
+                    f"the model server is of the newer version {peer.version}, this program of {__version__}",
+                    "restart this program, or choose renderer=local",
+                )
+            await connection.send({"op": RETIRE})
+            await connection.receive()
+        connection.close()
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"a model server of the older version {peer.version} still renders for others",
+                "try again when it is done, or end it with `zit-ext server stop`",
+            )
+        await asyncio.sleep(0.2)
+
+
+async def stop(home: ServerHome, patience: float = 30.0) -> bool:
+    """End the server, gently if it listens; say whether there was one. Raises ServerError if it stays."""
+    state = home.state() or home.last_state()
+    if state is None or not home.is_locked("lock"):
+        return False
+    reached = await reach(home)
+    if reached is not None:
+        connection, _ = reached
+        with contextlib.suppress(ServerLostError, ProtocolError):
+            await connection.send({"op": STOP})
+            await connection.receive()
+        connection.close()
+        if await _is_gone(home, patience):
+            return True
+    # It holds its lock and does not end by itself, so the number is still its own.
+    for how in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        with contextlib.suppress(OSError):
+            os.kill(state.pid, how)
+        if await _is_gone(home, 10.0):
+            home.remove_state()
+            return True
+    raise ServerError(f"the model server (process {state.pid}) does not end", "end that process by hand")
+
+
+async def _is_gone(home: ServerHome, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while home.is_locked("lock"):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
+async def _start(
+    home: ServerHome, settings: Settings, python: ServerPython, deadline: float
+) -> tuple[Connection, Peer]:
+    """Start a server, or wait for the one that another program starts just now."""
+    async with _only_one_starts(home, deadline):
+        if (reached := await reach(home)) is not None:
+            return reached
+        child = _spawn(home, settings, python)
+        while True:
+            code = child.poll()
+            if (reached := await reach(home)) is not None:
+                return reached
+            if code == ANOTHER_SERVES:
+                state = home.state() or home.last_state()
+                raise ServerError(
+                    f"a model server (process {state.pid if state else '?'}) is there and does not answer",
+                    "end it with `zit-ext server stop`",
+                )
+            if code is not None:
+                words = home.last_words()
+                raise ServerError(
+                    f"the model server ended with code {code} while it started"
+                    + (f": {words}" if words else ""),
+                    f"see {home.log}",
+                )
+            if time.monotonic() > deadline:
+                child.kill()
+                raise ServerError(
+                    f"the model server did not start within {settings.server_start_timeout:g} seconds",
+                    f"see {home.log}, or set server_start_timeout higher",
+                )
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _only_one_starts(home: ServerHome, deadline: float) -> AsyncIterator[None]:
+    while (lock := home.try_lock("starting")) is None:
+        if time.monotonic() > deadline:
+            raise ServerError("another program starts a model server and does not come to an end", "end it")
+        await asyncio.sleep(0.05)
+    with home.held(lock):
+        yield
+
+
+def _spawn(home: ServerHome, settings: Settings, python: ServerPython) -> subprocess.Popen[bytes]:
+    command = boot(python, ["--settings", settings_argument(settings)])
+    detached: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+        detached = {"creationflags": flags}
+    home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with home.output.open("wb") as output:
+        try:
+            child = subprocess.Popen(
+                command,
+                env={**os.environ, **python.environ},
+                cwd=home.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                **detached,
+            )
+        except OSError as error:
+            raise ServerError(
+                f"{python.executable} cannot be started ({error.strerror})", "see the setting server_python"
+            ) from error
+    # Waited for, so that a server which ends while we live leaves no zombie.
+    threading.Thread(target=child.wait, name="zit-server-end", daemon=True).start()
+    return child
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return "auto" if value is None else value

@@ -19,7 +19,7 @@ import numpy
 
 from zit_ext import ModelRef, Outcome, Request, Settings
 from zit_ext.codecs import Pixels
-from zit_ext.models.pipeline import Rendered, Watcher
+from zit_ext.pipeline import Rendered, Watcher
 from zit_ext.plugins import find_plugins
 from zit_ext.runtime import Runtime
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zit_ext.models.environment import EnvironmentBook
-from zit_ext.results.store import ResultStore
 
 from zit_ext.default_plugins.counting import Counting
 from zit_ext.engine import Engine
 from zit_ext.metrics import Metrics
+from zit_ext.models.environment import EnvironmentBook
 from zit_ext.plugins import Hooks, Plugins, find_plugins
+from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
 

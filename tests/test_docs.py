@@ -23,6 +23,8 @@ def settings_table() -> str:
 def _shown(name: str, default: object) -> str:
     if name == "cache_dir":
         return "the user's cache folder"
+    if name == "data_dir":
+        return "the user's data folder"
     if default is None:
         return "none" if name == "plugin_dir" else "`auto`"
     if isinstance(default, bool):

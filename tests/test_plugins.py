@@ -8,7 +8,8 @@ import pytest
 from zit_ext import CacheMode, hookimpl, plugin_finding
 from zit_ext.errors import FieldClashError, ModelMissingError, PluginError
 from zit_ext.plugins import Hooks, find_plugins
-from zit_ext.settings import Settings, user_data_dir
+from zit_ext.setting_values import user_data_dir
+from zit_ext.settings import Settings
 from zit_ext.testing import FakePipeline, make_request
 
 

@@ -81,6 +81,6 @@ def test_every_setting_is_described():
     ],
 )
 def test_the_cache_folder_is_where_each_system_keeps_caches(platform, environ, tail):
-    from zit_ext.settings import user_cache_dir
+    from zit_ext.setting_values import user_cache_dir
 
     assert user_cache_dir(environ, platform).as_posix().endswith(tail)

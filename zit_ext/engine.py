@@ -20,7 +20,7 @@ from . import policy
 from .errors import EngineClosedError, NotCachedError, PluginError, StoreError, ZitError
 from .keeping import Keeper
 from .metrics import Metrics
-from .models.pipeline import Rendered, Watcher
+from .pipeline import Rendered, Watcher
 from .plugins import Hooks
 from .policy import Bypass
 from .questions import Environments, Files, Question, Questions, is_pending

@@ -14,7 +14,7 @@ import pluggy
 from .records import Entry, FieldValue, ModelRef, Request, Result
 
 if TYPE_CHECKING:
-    from .models.pipeline import Pipeline
+    from .pipeline import Pipeline
 
 hookspec = pluggy.HookspecMarker("zit_ext")
 hookimpl = pluggy.HookimplMarker("zit_ext")

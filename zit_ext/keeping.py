@@ -11,7 +11,7 @@ from typing import Any
 from .errors import ModelError, PluginError, StoreError
 from .fingerprint import canonical_bytes
 from .metrics import Metrics
-from .models.pipeline import Rendered
+from .pipeline import Rendered
 from .questions import Files, Question, Questions, identities_of, is_pending, with_digests_of
 from .records import Request
 from .results.store import ResultStore

@@ -207,7 +207,7 @@ def freed_bytes(answer: object) -> int:
 
 
 def check_pipeline(answer: object) -> None:
-    """Raise WrongError unless the answer looks like `zit_ext.models.pipeline.Pipeline`."""
+    """Raise WrongError unless the answer looks like `zit_ext.pipeline.Pipeline`."""
     lacking = [each for each in ("parts", "move", "render", "close") if not hasattr(answer, each)]
     if lacking:
         raise WrongError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
@@ -17,183 +16,29 @@ from typing import Any
 
 from .errors import SettingError
 from .records import TURBO
+from .setting_values import (
+    DAY,
+    as_bytes,
+    as_path,
+    as_text,
+    choice,
+    duration,
+    flag,
+    folders,
+    names,
+    not_negative,
+    plugin_folder,
+    some_bytes,
+    user_cache_dir,
+    user_config_file,
+    user_data_dir,
+    whole,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-GB = 1000**3
-DAY = 86_400.0
-
-_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": GB, "tb": 1000**4, "kib": 1024, "mib": 1024**2}
-_UNITS |= {"gib": 1024**3, "tib": 1024**4}
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": DAY, "w": 7 * DAY}
-
-
-def user_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """Return the folder in which this user's programs keep what can be made again.
-
-    >>> user_cache_dir({"XDG_CACHE_HOME": "/x"}, "linux").as_posix()
-    '/x/zit_ext'
-    """
-    if platform == "win32":
-        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        return base / "zit_ext"
-    if platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "zit_ext"
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zit_ext"
-
-
-def user_config_file(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """Return where this user's settings file is, whether or not it exists."""
-    if given := environ.get("ZIT_CONFIG"):
-        return Path(given)
-    if platform == "win32":
-        return Path(environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "zit_ext" / "config.toml"
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "zit_ext" / "config.toml"
-    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "zit_ext" / "config.toml"
-
-
-def user_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """Return the folder in which this user's programs keep what the user put there.
-
-    >>> user_data_dir({"XDG_DATA_HOME": "/x"}, "linux").as_posix()
-    '/x/zit_ext'
-    """
-    if platform == "win32":
-        return Path(environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "zit_ext"
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "zit_ext"
-    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "zit_ext"
-
-
-# How a text becomes a value. Each returns the value or raises ValueError with what is allowed.
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text")
-    return value
-
-
-def _whole(least: int) -> Callable[[Any], int]:
-    def cast(value: Any) -> int:
-        if isinstance(value, bool):
-            raise ValueError(f"a whole number from {least}")
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"a whole number from {least}") from None
-        if (number != value and not isinstance(value, str)) or number < least:
-            raise ValueError(f"a whole number from {least}")
-        return number
-
-    return cast
-
-
-def _bytes(value: Any) -> int | None:
-    """
-    >>> _bytes("1.5 GB"), _bytes(10), _bytes("auto")
-    (1500000000, 10, None)
-    """
-    allowed = 'bytes, such as 500000000, "500 MB" or "10 GiB"; 0 for no limit; or "auto"'
-    if value is None or value == "auto":
-        return None
-    number, unit = _with_unit(value, _UNITS, allowed)
-    return int(number * unit)
-
-
-def _some_bytes(value: Any) -> int:
-    number = _bytes(value)
-    if number is None:
-        raise ValueError('bytes, such as "256 MB"; 0 for none')
-    return number
-
-
-def _duration(value: Any) -> float:
-    """
-    >>> _duration("24h"), _duration(-1)
-    (86400.0, -1.0)
-    """
-    number, unit = _with_unit(value, _SECONDS, 'seconds, such as 3600, "90 min", "24h" or "7d"')
-    return number * unit
-
-
-def _with_unit(value: Any, units: Mapping[str, float], allowed: str) -> tuple[float, float]:
-    match = re.fullmatch(r"\s*(-?[\d_]+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
-    if isinstance(value, bool) or match is None or match[2] not in units:
-        raise ValueError(allowed)
-    return float(match[1]), units[match[2]]
-
-
-def _not_negative(cast: Callable[[Any], float]) -> Callable[[Any], float]:
-    def checked(value: Any) -> float:
-        number = cast(value)
-        if number < 0:
-            raise ValueError("a duration of 0 or more; 0 means without limit")
-        return number
-
-    return checked
-
-
-def _flag(value: Any) -> bool:
-    """
-    >>> _flag("on"), _flag("0"), _flag(True)
-    (True, False, True)
-    """
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in {"1", "true", "yes", "on"}:
-        return True
-    if text in {"0", "false", "no", "off", ""}:
-        return False
-    raise ValueError("true or false")
-
-
-def _choice(*allowed: str) -> Callable[[Any], str]:
-    def cast(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError("one of " + ", ".join(allowed))
-        return str(value)
-
-    return cast
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    """
-    >>> _names("a, b"), _names(["a"])
-    (('a', 'b'), ('a',))
-    """
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(part, str) for part in value):
-        raise ValueError("a list of names")
-    return tuple(part for part in value if part)
-
-
-def _folders(value: Any) -> tuple[Path, ...]:
-    if isinstance(value, str):
-        value = [part for part in value.split(os.pathsep) if part]
-    return tuple(_path(part) for part in value)
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, (str, Path)) or not str(value):
-        raise ValueError("a path")
-    return Path(value).expanduser().absolute()
-
-
-def _plugin_dir(value: Any) -> Path | None:
-    """
-    >>> _plugin_dir("off") is None, _plugin_dir("user").name
-    (True, 'plugins')
-    """
-    if value is None or value in ("off", "auto", "none", ""):
-        return None
-    return user_data_dir(os.environ) / "plugins" if value == "user" else _path(value)
 
 
 def _setting(default: Any, cast: Callable[[Any], Any], help: str) -> Any:
@@ -206,104 +51,125 @@ class Settings:
 
     # The result cache
     cache_dir: Path = _setting(
-        user_cache_dir(os.environ), _path, "Folder of the index, the blobs and what is known of weights."
+        user_cache_dir(os.environ), as_path, "Folder of the index, the blobs and what is known of weights."
     )
-    disable_cache: bool = _setting(False, _flag, "Neither look up nor keep results.")
-    debug: bool = _setting(False, _flag, "Debug mode: the cache is bypassed, and logs say more.")
+    disable_cache: bool = _setting(False, flag, "Neither look up nor keep results.")
+    debug: bool = _setting(False, flag, "Debug mode: the cache is bypassed, and logs say more.")
     max_bytes: int | None = _setting(
-        None, _bytes, "Bytes of results to keep; auto is 10 GB or 10 % of the free disk, the smaller."
+        None, as_bytes, "Bytes of results to keep; auto is 10 GB or 10 % of the free disk, the smaller."
     )
-    max_entries: int = _setting(1000, _whole(0), "Results to keep; 0 means no limit.")
+    max_entries: int = _setting(1000, whole(0), "Results to keep; 0 means no limit.")
     ttl_seconds: float = _setting(
-        DAY, _not_negative(_duration), "How long a result may be used again; 0 means for ever."
+        DAY, not_negative(duration), "How long a result may be used again; 0 means for ever."
     )
-    sliding_ttl: bool = _setting(False, _flag, "Each use starts the time to live again.")
+    sliding_ttl: bool = _setting(False, flag, "Each use starts the time to live again.")
     eviction: str = _setting(
-        "lru", _text, "What goes first when the store is full: lru, lfu, cost, or a plugin's."
+        "lru", as_text, "What goes first when the store is full: lru, lfu, cost, or a plugin's."
     )
     memory_bytes: int = _setting(
-        256_000_000, _some_bytes, "Bytes of results kept in memory too; 0 means none."
+        256_000_000, some_bytes, "Bytes of results kept in memory too; 0 means none."
     )
-    namespace: str = _setting("default", _text, "Whose results these are, where the request does not say.")
+    namespace: str = _setting("default", as_text, "Whose results these are, where the request does not say.")
     consistency: str = _setting(
         "exact",
-        _choice("exact", "portable"),
+        choice("exact", "portable"),
         "exact: a hit is what this machine would render, to the bit; portable: what some machine rendered.",
     )
-    store_prompts: bool = _setting(True, _flag, "Keep prompts readable in the index; off keeps only digests.")
+    store_prompts: bool = _setting(True, flag, "Keep prompts readable in the index; off keeps only digests.")
     durability: str = _setting(
         "normal",
-        _choice("off", "normal", "full"),
+        choice("off", "normal", "full"),
         "What a power cut may cost: off and normal lose the newest results, full loses none.",
     )
     write_queue: int = _setting(
-        32, _whole(1), "Results that may wait to be written; beyond it they are dropped."
+        32, whole(1), "Results that may wait to be written; beyond it they are dropped."
     )
     claim_seconds: float = _setting(
         30.0,
-        _not_negative(_duration),
+        not_negative(duration),
         "How long a process that died blocks others from rendering its request.",
     )
 
     # What bypasses it
     bypass_dynamic_prompts: bool = _setting(
-        True, _flag, "Bypass the cache for prompts with wildcards, alternatives and placeholders."
+        True, flag, "Bypass the cache for prompts with wildcards, alternatives and placeholders."
     )
-    keep_random: bool = _setting(False, _flag, "Seed -1 is kept under the seed that was drawn.")
+    keep_random: bool = _setting(False, flag, "Seed -1 is kept under the seed that was drawn.")
     long_prompts: str = _setting(
         "cut",
-        _choice("cut", "refuse"),
+        choice("cut", "refuse"),
         "What happens to a prompt longer than the model reads: cut (and say so) or refuse.",
     )
 
     # Weights
     model: str = _setting(
-        TURBO, _text, "The model to use: a folder, a Hugging Face id, or a single file's name."
+        TURBO, as_text, "The model to use: a folder, a Hugging Face id, or a single file's name."
     )
     model_dirs: tuple[Path, ...] = _setting(
-        (), _folders, "Folders with single-file weights, such as ComfyUI/models."
+        (), folders, "Folders with single-file weights, such as ComfyUI/models."
     )
-    offline: bool = _setting(False, _flag, "Never ask the network for weights.")
-    device: str = _setting("auto", _text, "auto, cpu, cuda, cuda:1, mps, xpu.")
+    offline: bool = _setting(False, flag, "Never ask the network for weights.")
+    device: str = _setting("auto", as_text, "auto, cpu, cuda, cuda:1, mps, xpu.")
     dtype: str = _setting(
-        "auto", _choice("auto", "bfloat16", "float16", "float32"), "Number format of the weights."
+        "auto", choice("auto", "bfloat16", "float16", "float32"), "Number format of the weights."
     )
-    attention: str = _setting("auto", _text, "Attention backend, by diffusers' name.")
-    vae_tiling: bool = _setting(False, _flag, "Decode in tiles: less memory, other pixels.")
+    attention: str = _setting("auto", as_text, "Attention backend, by diffusers' name.")
+    vae_tiling: bool = _setting(False, flag, "Decode in tiles: less memory, other pixels.")
     offload: str = _setting(
         "none",
-        _choice("none", "model", "group"),
+        choice("none", "model", "group"),
         "Low-memory mode: model or group keep weights in RAM between steps.",
     )
-    max_models: int = _setting(0, _whole(0), "Models held at once; 0 means as many as fit.")
-    vram_bytes: int | None = _setting(None, _bytes, "Device memory that weights may occupy.")
-    ram_bytes: int | None = _setting(None, _bytes, "RAM that parked weights may occupy.")
+    max_models: int = _setting(0, whole(0), "Models held at once; 0 means as many as fit.")
+    vram_bytes: int | None = _setting(None, as_bytes, "Device memory that weights may occupy.")
+    ram_bytes: int | None = _setting(None, as_bytes, "RAM that parked weights may occupy.")
     keep_alive: float = _setting(
-        300.0, _duration, "Seconds that idle weights stay near the GPU; -1 means for ever."
+        300.0, duration, "Seconds that idle weights stay near the GPU; -1 means for ever."
     )
     ram_keep_alive: float = _setting(
-        3600.0, _duration, "Seconds that weights stay parked in RAM after that; -1 means for ever."
+        3600.0, duration, "Seconds that weights stay parked in RAM after that; -1 means for ever."
     )
-    preload: tuple[str, ...] = _setting((), _names, "Models to load when the program starts.")
+    preload: tuple[str, ...] = _setting((), names, "Models to load when the program starts.")
     load_timeout: float = _setting(
-        900.0, _not_negative(_duration), "Seconds after which a load counts as hung."
+        900.0, not_negative(duration), "Seconds after which a load counts as hung."
     )
-    queue_limit: int = _setting(64, _whole(1), "Requests that may wait for a device.")
+    queue_limit: int = _setting(64, whole(1), "Requests that may wait for a device.")
+
+    # Who renders
+    renderer: str = _setting(
+        "auto",
+        choice("auto", "local", "server"),
+        "Who renders: local (this program), server (a model server that outlives it), or auto.",
+    )
+    server_idle_timeout: float = _setting(
+        1800.0,
+        not_negative(duration),
+        "Seconds without a request after which the model server ends; 0 means never.",
+    )
+    server_start_timeout: float = _setting(
+        120.0, not_negative(duration), "Seconds that a model server may take to start."
+    )
+    server_python: str = _setting(
+        "auto", as_text, "The Python that runs the model server: auto, or the path of an interpreter."
+    )
+    data_dir: Path = _setting(
+        user_data_dir(os.environ), as_path, "Folder of the model server: its state, its log, its Python."
+    )
 
     # Plugins
-    disabled_plugins: tuple[str, ...] = _setting((), _names, "Plugins that are left out on purpose, by name.")
+    disabled_plugins: tuple[str, ...] = _setting((), names, "Plugins that are left out on purpose, by name.")
     plugin_dir: Path | None = _setting(
-        None, _plugin_dir, "Folder of single-file plugins: off, user (in your data folder), or a path."
+        None, plugin_folder, "Folder of single-file plugins: off, user (in your data folder), or a path."
     )
     hook_seconds: float = _setting(
-        2.0, _not_negative(_duration), "A hook that takes longer than this is reported as slow."
+        2.0, not_negative(duration), "A hook that takes longer than this is reported as slow."
     )
     hook_slow_calls: int = _setting(
-        3, _whole(0), "After so many slow calls in a row a plugin's requests bypass the cache; 0: never."
+        3, whole(0), "After so many slow calls in a row a plugin's requests bypass the cache; 0: never."
     )
     hook_hang_seconds: float = _setting(
         60.0,
-        _not_negative(_duration),
+        not_negative(duration),
         "A hook that has not returned by then counts as hung: its callers are let go.",
     )
 
@@ -346,7 +212,7 @@ class Settings:
         except FileNotFoundError:
             return self
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingError("config", str(path), f"the file cannot be read: {error}") from error
+            raise SettingError("config", path.name, f"{path} cannot be read: {error}") from error
         profile = values.pop("profile", None)
         settings = self if profile is None else self.with_profile(profile, str(path))
         return settings.with_values(values, str(path))
@@ -368,7 +234,7 @@ class Settings:
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Return the user's settings: defaults < TOML file < variables."""
-        base = cls(cache_dir=user_cache_dir(environ))
+        base = cls(cache_dir=user_cache_dir(environ), data_dir=user_data_dir(environ))
         return base.with_file(user_config_file(environ)).with_env(environ)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .codecs import PNG, Pixels
 from .errors import GenerationStoppedError
-from .models.pipeline import Lease, Part, Rendered, Watcher, WeightTier
+from .pipeline import Lease, Part, Rendered, Watcher, WeightTier
 from .records import Blob, Content, Encoded, Entry, FieldValue, FileRef, ModelRef, Request
 from .testing_keys import assert_field_changes_key, assert_same_key
 

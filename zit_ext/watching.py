@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .models.pipeline import Watcher
+from .pipeline import Watcher
 
 log = logging.getLogger(__name__)
 

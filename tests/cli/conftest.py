@@ -15,7 +15,7 @@ import pytest
 from zit_ext.cli import main
 from zit_ext.codecs import Pixels
 from zit_ext.fingerprint import canonical_bytes
-from zit_ext.models.pipeline import Lease, Rendered, Watcher
+from zit_ext.pipeline import Lease, Rendered, Watcher
 from zit_ext.plugins import find_plugins
 from zit_ext.records import Request
 from zit_ext.runtime import Runtime

@@ -15,12 +15,12 @@ import time
 from zit_ext.cli import main
 from zit_ext.codecs import Pixels
 from zit_ext.errors import GenerationStoppedError
-from zit_ext.models.pipeline import Rendered, Watcher
+from zit_ext.pipeline import Rendered, Watcher
 from zit_ext.records import Request
 from zit_ext.runtime import Runtime
 from zit_ext.testing import FakeRenderer
 
-SIDE, PAUSE, CLOSE, *ARGUMENTS = sys.argv[1:]
+SIDE, PAUSE, CLOSE, *ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else ("1", "0", "0")
 
 
 class SlowRenderer(FakeRenderer):

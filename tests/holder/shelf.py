@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from zit_ext.models.pipeline import Lease, Rendered, Watcher, WeightTier
+from zit_ext.pipeline import Lease, Rendered, Watcher, WeightTier
 from zit_ext.records import ModelRef, Request
 from zit_ext.renderers.local import LocalRenderer
 from zit_ext.testing import FakePipeline, QuietWatcher, make_request

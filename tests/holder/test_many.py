@@ -12,7 +12,7 @@ import pytest
 
 from tests.holder.shelf import DevicePipeline, ask, quiet
 from zit_ext.errors import GenerationStoppedError
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.testing import fake_content
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.holder.shelf import Device, DevicePipeline, ask, quiet, until_it_renders
 from zit_ext.errors import GenerationStoppedError, ModelError, OutOfMemoryError
 from zit_ext.models.device_memory import DeviceMemory
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.renderers.failures import as_ours, is_out_of_memory
 from zit_ext.renderers.second_try import MOST_SECONDS, POLL_SECONDS, until_free
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.holder.shelf import ZIMAGE, DevicePipeline, ask, quiet, until
 from zit_ext.errors import ModelError, OutOfMemoryError
-from zit_ext.models.pipeline import Rendered, WeightTier
+from zit_ext.pipeline import Rendered, WeightTier
 from zit_ext.records import ModelRef
 from zit_ext.testing import fake_content, make_request
 

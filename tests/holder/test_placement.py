@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from zit_ext.models.budget import Budget
 from zit_ext.models.holdings import HeldModel, HeldPart, Holdings
-from zit_ext.models.pipeline import WeightTier
 from zit_ext.models.placement import (
     Candidate,
     LoadPlan,
@@ -18,6 +17,7 @@ from zit_ext.models.placement import (
     plan_load,
     shortfall,
 )
+from zit_ext.pipeline import WeightTier
 
 
 def part(what, size, idle=10.0, cost=1.0, wanted=False):

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from tests.holder.shelf import quiet
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.records import ModelRef
 from zit_ext.renderers.local import LocalRenderer
 from zit_ext.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zit_ext.codecs import Pixels
-from zit_ext.models.pipeline import Rendered
+from zit_ext.pipeline import Rendered
 from zit_ext.records import ModelRef, Request
 from zit_ext.settings import Settings
 from zit_ext.testing import QuietWatcher

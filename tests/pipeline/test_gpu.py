@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.records import ModelRef
 from zit_ext.settings import Settings
 

@@ -10,7 +10,7 @@ import pytest
 from zit_ext.errors import ModelError, OutOfMemoryError
 from zit_ext.models import zimage as zimage_room
 from zit_ext.models import zimage_devices, zimage_loading, zimage_placement, zimage_rendering
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.records import LoraRef, ModelRef
 from zit_ext.testing import QuietWatcher
 

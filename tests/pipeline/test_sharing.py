@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from zit_ext.models.pipeline import SharesParts
+from zit_ext.pipeline import SharesParts
 from zit_ext.records import FileRef, ModelRef
 from zit_ext.testing import FakePipeline
 

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from zit_ext.errors import GenerationStoppedError, ModelError, RequestError
-from zit_ext.models.pipeline import WeightTier
+from zit_ext.pipeline import WeightTier
 from zit_ext.records import InputImage, SchedulerRef
 from zit_ext.testing import QuietWatcher
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from zit_ext.errors import RequestError, SettingError
@@ -75,6 +78,20 @@ def test_a_flag_that_a_host_changes_is_seen(change):
 
     assert changed != before
     assert torch_environment.live_flags() == before
+
+
+def test_flags_are_read_only_once_torch_is_whole():
+    code = (
+        "import sys, types; from zit_ext.models.torch_environment import torch_is_ready as ready; "
+        "seen = [ready()]; "
+        "half = sys.modules['torch'] = types.ModuleType('torch'); "
+        "half.__spec__ = types.SimpleNamespace(_initializing=True); seen.append(ready()); "
+        "del sys.modules['torch']; import torch; seen.append(ready()); print(seen)"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert said.strip() == "[False, False, True]"
 
 
 def test_variables_that_change_numbers_are_recorded_and_folders_are_not(zimage, ask, render, monkeypatch):

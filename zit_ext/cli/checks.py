@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..settings import GB, Settings
+from ..setting_values import GB
+from ..settings import Settings
 from . import human
 
 

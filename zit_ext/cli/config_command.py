@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
-from ..settings import PROFILES, Settings, user_config_file
+from ..setting_values import user_config_file
+from ..settings import PROFILES, Settings
 from .context import Context
 from .parser import Commands
 

@@ -8,7 +8,8 @@ from dataclasses import asdict
 
 from ..errors import SettingError
 from ..runtime import plugins_for
-from ..settings import Settings, user_cache_dir, user_config_file
+from ..setting_values import user_cache_dir, user_config_file
+from ..settings import Settings
 from . import checks, product_checks
 from .checks import Check, State
 from .context import Context, with_options

@@ -12,7 +12,7 @@ from typing import Any
 from ..default_plugins.counting import Counting
 from ..default_plugins.zimage import ZImage
 from ..errors import ModelError, RequestError
-from ..models.pipeline import Pipeline
+from ..pipeline import Pipeline
 from ..plugin_trouble import Trouble, forget_troubles, read_troubles
 from ..plugins import PluginReport
 from ..records import ModelRef

@@ -9,7 +9,7 @@ from ..hookspecs import hookimpl
 from ..records import ModelRef
 
 if TYPE_CHECKING:
-    from ..models.pipeline import Pipeline
+    from ..pipeline import Pipeline
 
 
 class ZImage:

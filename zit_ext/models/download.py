@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GenerationStoppedError, ModelError, ModelMissingError, ZitError
-from ..settings import GB, Settings
+from ..setting_values import GB
+from ..settings import Settings
 from . import hub_cache, weight_checks, weight_remedies, weights
 from .download_checks import is_as_promised
 from .download_progress import Progress, ProgressLine, Report

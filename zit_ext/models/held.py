@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..pipeline import Pipeline, WeightTier
 from ..records import ModelRef, Request
 from .budget import WorkingMemory
 from .holdings import HeldModel, HeldPart, weights_key
-from .pipeline import Pipeline, WeightTier
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Set
 
 from ..errors import OutOfMemoryError
+from ..pipeline import Part, Pipeline, Rendered, SharesParts, Watcher, WeightTier
 from ..records import ModelRef, Request
 from . import placement
 from .budget import Budget
@@ -18,7 +19,6 @@ from .device_memory import DeviceMemory
 from .held import Held, Weights, described, outdated
 from .holdings import Holdings, alike, weights_key
 from .leases import Lending
-from .pipeline import Part, Pipeline, Rendered, SharesParts, Watcher, WeightTier
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..pipeline import WeightTier
 from ..records import FileRef, ModelRef
-from .pipeline import WeightTier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from collections.abc import Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..pipeline import WeightTier
 from .budget import Budget
 from .holdings import HeldModel, Holdings
-from .pipeline import WeightTier
 
 K = TypeVar("K", bound=Hashable)
 

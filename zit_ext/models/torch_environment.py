@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +123,17 @@ def live_flags() -> dict[str, FieldValue]:
         },
         "preferred_blas": _asked(getattr(cuda, "preferred_blas_library", None)),
     }
+
+
+def torch_is_ready() -> bool:
+    """Say whether torch is imported, all of it. Imports nothing.
+
+    `live_flags` would wait for an import that another thread is in the middle of; and what is not
+    imported yet, nobody has changed.
+    """
+    torch = sys.modules.get("torch")
+    spec = getattr(torch, "__spec__", None)
+    return torch is not None and not getattr(spec, "_initializing", False)
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:

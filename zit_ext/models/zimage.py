@@ -15,6 +15,7 @@ from typing import Any
 from ..codecs import Pixels
 from ..errors import ModelError, OutOfMemoryError, RequestError
 from ..fingerprint import canonical_bytes
+from ..pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier
 from ..records import ModelRef, Request
 from ..settings import Settings
 from . import (
@@ -24,7 +25,6 @@ from . import (
     zimage_rendering,
     zimage_schedulers,
 )
-from .pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE
 from .zimage_loading import Loaded
 from .zimage_loras import LoraPatches
@@ -110,8 +110,8 @@ class ZImage:
         """Move one part between RAM and VRAM; on the CPU, both are the same place."""
         with zimage_devices.plain_torch(self._device):
             zimage_devices.guarded(lambda: self._placement.move(part, tier), self._device)
-        if tier is not WeightTier.VRAM and self._device != "cpu":
-            zimage_devices.release(self._device)
+        if tier is not WeightTier.VRAM:
+            zimage_devices.empty_cache(self._device)
 
     def adopt(self, part: str, other: Pipeline) -> bool:
         """Use the other pipeline's text encoder or VAE, of equal identity, and let go of the own one.

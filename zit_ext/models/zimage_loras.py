@@ -6,6 +6,7 @@ it happens on the device's own thread.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 import warnings
@@ -35,6 +36,8 @@ class LoraPatches:
         """
         effective = [(index, lora) for index, lora in enumerate(loras) if lora.strength != 0]
         wanted = tuple(_identity(f"loras[{index}]", lora) for index, lora in effective)
+        if wanted and importlib.util.find_spec("peft") is None:
+            raise ModelError("LoRAs need the package peft, which is not installed: pip install peft")
         if wanted != self._loaded:
             self.clear(pipe.transformer)
             try:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .pipeline import WeightTier
+from ..pipeline import WeightTier
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER
 
 STREAMED: Mapping[str, str] = {TEXT_ENCODER: "leaf_level", TRANSFORMER: "block_level"}

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..codecs import Pixels
 from ..errors import GenerationStoppedError, ModelError, RequestError
+from ..pipeline import Watcher
 from ..records import InputImage, Request
-from .pipeline import Watcher
 from .zimage_previews import PreviewSteps
 from .zimage_schedulers import steps_to_ask
 

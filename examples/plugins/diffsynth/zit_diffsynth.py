@@ -18,7 +18,7 @@ from typing import Any
 
 from zit_ext import ModelRef, Pixels, Request, hookimpl
 from zit_ext.errors import GenerationStoppedError, RequestError
-from zit_ext.models.pipeline import Lease, Part, Rendered, Watcher, WeightTier
+from zit_ext.pipeline import Lease, Part, Rendered, Watcher, WeightTier
 
 fields_version = 1
 touches = ("image/*",)

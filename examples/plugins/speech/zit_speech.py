@@ -16,7 +16,7 @@ from typing import Any
 
 from zit_ext import Encoded, ModelRef, Request, hookimpl
 from zit_ext.errors import GenerationStoppedError, RequestError
-from zit_ext.models.pipeline import Lease, Part, Rendered, Watcher, WeightTier
+from zit_ext.pipeline import Lease, Part, Rendered, Watcher, WeightTier
 
 WAV = "audio/wav"
 RATE = "speech.speaking_rate"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
-from ..records import Content, FieldValue, Request
+from .records import Content, FieldValue, Request
 
 
 class WeightTier(IntEnum):

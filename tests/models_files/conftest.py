@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from zit_ext.models.digests import Digests
+from zit_ext.testing import FakeClock
+
+from .fake_hub import FakeHub
+
+PARTS = ("text_encoder", "transformer", "vae")
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    hub = FakeHub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def hub_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of Hugging Face's tools: no cache, no token, the network allowed."""
+    for name in (
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_TOKEN",
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A model in the layout of diffusers, with files that are weights by name only."""
+    return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def put() -> Callable[..., Path]:
+    return write
+
+
+@pytest.fixture
+def digests(tmp_path: Path) -> Digests:
+    """Digests for which every file was written long ago."""
+    return Digests(tmp_path / "cache", clock=FakeClock())
+
+
+def write(path: Path, content: bytes | str = b"weights") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def write_model(folder: Path, salt: str = "") -> Path:
+    write(
+        folder / "model_index.json",
+        '{"_class_name": "ZImagePipeline",'
+        ' "scheduler": ["diffusers", "S"], "tokenizer": ["transformers", "T"],'
+        ' "text_encoder": ["transformers", "Q"], "transformer": ["diffusers", "Z"],'
+        ' "vae": ["diffusers", "A"]}',
+    )
+    for part in PARTS:
+        write(folder / part / "config.json", "{}")
+        write(folder / part / "model.safetensors", f"weights of {part}{salt}")
+    write(folder / "tokenizer" / "tokenizer.json", "{}")
+    write(folder / "tokenizer" / "chat_template.jinja", "{{ x }}")
+    write(folder / "scheduler" / "scheduler_config.json", "{}")
+    return folder
+
+
+def age(path: Path, seconds: float) -> None:
+    """Make the file look as if it was last written so many seconds ago."""
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))

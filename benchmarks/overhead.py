@@ -1,8 +1,8 @@
 """What the engine adds to a miss, against calling diffusers directly with the same tiny model.
 
 `python -m benchmarks.overhead [--quick] [--json FILE]`; needs torch and diffusers. Each of the two has
-a process of its own, and they are asked in turn: two threads that both compute with torch would slow
-each other down, and both see the same weather of the machine.
+a process of its own, and they are asked in turn, each as often first as second: two that compute at the
+same time would slow each other down, and both see the same weather of the machine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from zit_ext.runtime import Runtime
 from .report import Row, Spread, milliseconds, run
 
 WARM_UP = 3
+PAUSE = 0.1
+"""Seconds in which what the other one still does (torch's threads spin, a PNG is written) comes to an end."""
 
 
 def benchmark(quick: bool) -> Sequence[Row]:
@@ -44,7 +46,7 @@ def benchmark(quick: bool) -> Sequence[Row]:
 
 def _compared(engine: _Child, diffusers: _Child, side: int, n: int) -> list[Row]:
     with engine, diffusers:
-        pairs = [(engine.ask(seed), diffusers.ask(seed)) for seed in range(n + WARM_UP)]
+        pairs = [_asked(engine, diffusers, seed) for seed in range(n + WARM_UP)]
     for ours, theirs in pairs:
         assert ours["digest"] == theirs["digest"], "the engine's picture is not diffusers' picture"
     pairs = pairs[WARM_UP:]
@@ -56,6 +58,14 @@ def _compared(engine: _Child, diffusers: _Child, side: int, n: int) -> list[Row]
         milliseconds(f"engine's miss, {name}", by_engine, "diffusers", by_diffusers),
         milliseconds(f"added by the engine, {name}", added, "diffusers", by_diffusers),
     ]
+
+
+def _asked(engine: _Child, diffusers: _Child, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    answers = {}
+    for child in (engine, diffusers) if seed % 2 else (diffusers, engine):
+        time.sleep(PAUSE)
+        answers[child] = child.ask(seed)
+    return answers[engine], answers[diffusers]
 
 
 class _Child:

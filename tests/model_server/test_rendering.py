@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from zit_ext.errors import GenerationStoppedError, ModelError
+from zit_ext.errors import EngineClosedError, GenerationStoppedError, ModelError, QueueFullError, ServerError
+from zit_ext.model_server.starting import stop
 from zit_ext.testing import FAKE_ENVIRONMENT, QuietWatcher, fake_content
 
 from .conftest import World, until
@@ -87,11 +88,58 @@ async def test_a_watcher_that_wants_to_stop_is_heard_by_the_server(world: World)
 async def test_a_failed_load_gives_its_real_error_and_is_tried_again(world: World) -> None:
     renderer = world.renderer()
     (world.folder / "broken").touch()
-    with pytest.raises(ModelError, match="the disk is on fire"):
+    with pytest.raises(ModelError, match=r"^the disk is on fire$"):
         await renderer.render(world.request(), QuietWatcher())
 
     (world.folder / "broken").unlink()
     assert await renderer.render(world.request(), QuietWatcher())
+    await renderer.close()
+
+
+async def test_a_load_that_hangs_is_given_up_and_the_client_is_told(world: World) -> None:
+    renderer = world.renderer(world.with_settings(load_timeout=0.3))
+    (world.folder / "slow").touch()
+
+    with pytest.raises(ModelError, match=r"took longer than 0\.3 seconds"):
+        await renderer.render(world.request(), QuietWatcher())
+    await renderer.close()
+
+
+async def test_a_full_queue_says_when_to_come_again(world: World) -> None:
+    renderer = world.renderer(world.with_settings(queue_limit=1))
+    world.hold()
+    first = asyncio.ensure_future(renderer.render(world.request("first"), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    second = asyncio.ensure_future(renderer.render(world.request("second"), QuietWatcher()))
+    while (held := await renderer.holdings()) is None or held.queued == 0:  # noqa: ASYNC110 - asked, not told
+        await asyncio.sleep(0.02)
+
+    with pytest.raises(QueueFullError) as refused:
+        await renderer.render(world.request("third"), QuietWatcher())
+
+    assert refused.value.limit == 1
+    assert refused.value.retry_after >= 1.0
+    world.let_go()
+    await asyncio.gather(first, second)
+    await renderer.close()
+
+
+async def test_a_request_that_waits_is_forgotten_when_its_client_leaves(world: World) -> None:
+    renderer = world.renderer()
+    world.hold()
+    first = asyncio.ensure_future(renderer.render(world.request("first"), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    second = asyncio.ensure_future(renderer.render(world.request("second"), QuietWatcher()))
+    while (held := await renderer.holdings()) is None or held.queued == 0:  # noqa: ASYNC110 - asked, not told
+        await asyncio.sleep(0.02)
+
+    second.cancel()
+    while (held := await renderer.holdings()) is None or held.queued:  # noqa: ASYNC110 - asked, not told
+        await asyncio.sleep(0.02)
+
+    world.let_go()
+    await first
+    assert world.lines("renders.txt") == ["first"]
     await renderer.close()
 
 
@@ -114,17 +162,80 @@ async def test_a_server_killed_in_mid_render_costs_a_retry_and_no_picture(world:
     await renderer.close()
 
 
-async def test_weights_are_listed_and_let_go_in_the_server(world: World) -> None:
+async def test_a_picture_that_kills_every_server_is_given_up_after_the_second(world: World) -> None:
+    renderer = world.renderer()
+    world.hold()
+    rendering = asyncio.ensure_future(renderer.render(world.request("deadly"), QuietWatcher()))
+    for number in (1, 2):
+        await until(lambda number=number: len(world.lines("renders.txt")) == number)
+        os.kill(world.pid(), signal.SIGKILL)
+
+    with pytest.raises(ServerError, match="two model servers in a row were lost"):
+        await rendering
+    assert world.lines("renders.txt") == ["deadly", "deadly"]
+    await renderer.close()
+
+
+async def test_a_server_that_is_told_to_end_costs_no_picture(world: World) -> None:
+    renderer = world.renderer()
+    world.hold()
+    request = world.request("stopped")
+    rendering = asyncio.ensure_future(renderer.render(request, QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    first = world.pid()
+
+    assert await stop(world.home)
+    world.let_go()
+    rendered = await rendering
+
+    assert rendered.content == fake_content(request)
+    assert world.pid() != first
+    await renderer.close()
+
+
+async def test_closing_leaves_the_conversation_and_not_the_server(world: World) -> None:
+    renderer = world.renderer()
+    world.hold()
+    rendering = asyncio.ensure_future(renderer.render(world.request("left"), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+
+    await renderer.close()
+
+    with pytest.raises(EngineClosedError):
+        await rendering
+    with pytest.raises(EngineClosedError):
+        await renderer.render(world.request(), QuietWatcher())
+    await until(lambda: world.lines("ended.txt") == ["left"])
+    assert world.is_alive()
+
+
+async def test_weights_are_listed_parked_and_let_go_in_the_server(world: World) -> None:
     renderer = world.renderer()
     request = world.request()
     await renderer.preload(request.model)
     held = await renderer.holdings()
     assert held is not None
     assert [model.source for model in held.models] == [request.model.source]
+    assert held.vram_bytes == 101
+    assert await renderer.give_back(1) > 0
+    await renderer.park_idle()
+    held = await renderer.holdings()
+    assert held is not None
+    assert (held.vram_bytes, held.ram_bytes) == (0, 101)
 
     assert await renderer.unload(request.model)
     assert await renderer.unload_all() == 0
     held = await renderer.holdings()
     assert held is not None
     assert held.models == ()
+    await renderer.close()
+
+
+async def test_where_no_server_runs_there_is_nothing_to_let_go_and_none_is_started(world: World) -> None:
+    renderer = world.renderer()
+    assert await renderer.holdings() is None
+    assert not await renderer.unload(world.request().model)
+    assert await renderer.unload_all() == 0
+    assert await renderer.give_back(1) == 0
+    assert not world.home.folder.exists()
     await renderer.close()

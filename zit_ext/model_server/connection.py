@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,31 +58,51 @@ class Connection:
     async def send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
         """Send one message. Raises ServerLostError if the other side is gone or does not take it."""
         loop = asyncio.get_running_loop()
-        try:
-            await asyncio.wait_for(
-                loop.sock_sendall(self._socket, pack(header, len(body))), timeout=SEND_SECONDS
-            )
+        with self._within(SEND_SECONDS):
+            await loop.sock_sendall(self._socket, pack(header, len(body)))
             if body:
-                await asyncio.wait_for(loop.sock_sendall(self._socket, body), timeout=SEND_SECONDS)
-        except (OSError, asyncio.TimeoutError) as error:
-            raise ServerLostError(f"the connection was lost ({error or 'nothing was accepted'})") from error
+                await loop.sock_sendall(self._socket, body)
 
-    async def receive(self, *, greeting: bool = False) -> tuple[dict[str, Any], bytes]:
-        """Return the next message. Raises ServerLostError at the end, ProtocolError for what is none."""
-        header_length, body_length = unpack(await self._exactly(PREFIX.size), greeting=greeting)
-        header = read_header(await self._exactly(header_length))
-        return header, await self._exactly(body_length)
+    async def receive(self, seconds: float | None, *, greeting: bool = False) -> tuple[dict[str, Any], bytes]:
+        """Return the next message, which must be here within so many seconds.
+
+        Raises ServerLostError at the end of the conversation or of the time, ProtocolError for what is
+        no message.
+        """
+        with self._within(seconds):
+            header_length, body_length = unpack(await self._exactly(PREFIX.size), greeting=greeting)
+            header = read_header(await self._exactly(header_length))
+            return header, await self._exactly(body_length)
 
     def close(self) -> None:
         """End the conversation; whoever waits for a message here is woken. Twice is fine."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         self._socket.close()
 
-    def hang_up(self) -> None:
-        """Wake whoever waits for a message, so that the conversation ends."""
+    def _hang_up(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float | None) -> Iterator[None]:
+        """Hang up when the time is over: whoever sends or receives is woken by that."""
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            self._hang_up()
+
+        # No wait_for: before Python 3.12 it can swallow the cancellation of whoever waits.
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, give_up)
+        try:
+            yield
+        except OSError as error:
+            why = f"{seconds:g} seconds without a word" if late else str(error)
+            raise ServerLostError(f"the connection was lost ({why})") from error
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _exactly(self, length: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -90,12 +110,9 @@ class Connection:
         view = memoryview(data)
         at = 0
         while at < length:
-            try:
-                count = await loop.sock_recv_into(self._socket, view[at:])
-            except OSError as error:
-                raise ServerLostError(f"the connection was lost ({error})") from error
+            count = await loop.sock_recv_into(self._socket, view[at:])
             if count == 0:
-                raise ServerLostError("the other side ended the connection")
+                raise ConnectionError("the other side ended it")
             at += count
         return bytes(data)
 
@@ -106,19 +123,15 @@ async def connect(port: int, token: str) -> tuple[Connection, Peer]:
     Raises ServerLostError if there is none, ProtocolError if somebody else is there.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    connection: Connection | None = None
     try:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         await asyncio.wait_for(loop.sock_connect(sock, ("127.0.0.1", port)), HANDSHAKE_SECONDS)
         connection = Connection(sock)
-        peer = await asyncio.wait_for(_introduce(connection, token), HANDSHAKE_SECONDS)
-        return connection, peer
+        return connection, await _introduce(connection, token)
     except BaseException as error:
         sock.close()
-        if isinstance(error, asyncio.TimeoutError):
-            raise ServerLostError("the model server does not answer") from None
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, asyncio.TimeoutError)):
             raise ServerLostError(f"there is no model server on port {port} ({error})") from None
         raise
 
@@ -128,7 +141,7 @@ async def welcome(connection: Connection, token: str) -> Peer:
 
     Raises ProtocolError: then say nothing.
     """
-    hello, _ = await connection.receive(greeting=True)
+    hello, _ = await connection.receive(HANDSHAKE_SECONDS, greeting=True)
     theirs = hello.get("nonce")
     if hello.get("hello") != "zit_ext" or not isinstance(theirs, str):
         raise ProtocolError("not a client of zit_ext")
@@ -141,7 +154,7 @@ async def welcome(connection: Connection, token: str) -> Peer:
             "proof": proof(token, "server", theirs, ours),
         }
     )
-    answer, _ = await connection.receive(greeting=True)
+    answer, _ = await connection.receive(HANDSHAKE_SECONDS, greeting=True)
     if not is_proof(answer.get("proof"), token, "client", theirs, ours):
         raise ProtocolError("somebody called who does not know the token")
     return _peer(hello)
@@ -150,7 +163,7 @@ async def welcome(connection: Connection, token: str) -> Peer:
 async def _introduce(connection: Connection, token: str) -> Peer:
     ours = secrets.token_hex(16)
     await connection.send({"hello": "zit_ext", "version": __version__, "protocol": PROTOCOL, "nonce": ours})
-    answer, _ = await connection.receive(greeting=True)
+    answer, _ = await connection.receive(HANDSHAKE_SECONDS, greeting=True)
     theirs = answer.get("nonce")
     # The other side proves itself too: after a crash anybody may have got this port.
     if not isinstance(theirs, str) or not is_proof(answer.get("proof"), token, "server", ours, theirs):

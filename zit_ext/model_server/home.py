@@ -1,7 +1,8 @@
 """Where a model server is found: one folder for each user and device, with state, lock and log.
 
-The lock says whether a server lives: the system gives it back when its holder dies, however that is. The
-state says where it listens, and what only this user may read: the token.
+The lock says whether a server lives, and which process it is: the system gives it back when its holder
+dies, however that is. The state says where it listens, and what only this user may read: the token. A state
+without a lock is what a killed server left behind.
 """
 
 from __future__ import annotations
@@ -44,20 +45,23 @@ class ServerHome:
         self.log = folder / "log.txt"
         self.output = folder / "output.txt"
         """What the process itself writes: the last words of a crash."""
+        self.environments = folder / "environments"
+        """What the server's renders ran in: written by the server, read by all its clients."""
         self._state = folder / "state.json"
         self._last = folder / "last.json"
 
     @classmethod
     def of(cls, settings: Settings) -> ServerHome:
         """Return the home for the device of these settings."""
-        return cls(settings.data_dir / "server" / re.sub(r"[^A-Za-z0-9]+", "-", settings.device))
+        device = f"{settings.device}:0" if settings.device in ("cuda", "xpu") else settings.device
+        return cls(settings.data_dir / "server" / re.sub(r"[^A-Za-z0-9]+", "-", device))
 
     def state(self) -> State | None:
-        """Return what the server wrote when it began to listen; None if there is none. It may have died."""
-        return _read(self._state)
+        """Return what the server that runs says of itself; None if none runs, or none is ready yet."""
+        return _read(self._state) if self.is_locked("lock") else None
 
     def last_state(self) -> State | None:
-        """Return the state of the server that runs, or ran last; that one's token is void."""
+        """Return what the server that runs, or ran last, said of itself; without its token."""
         return _read(self._last)
 
     def write_state(self, state: State) -> None:
@@ -69,28 +73,35 @@ class ServerHome:
     def remove_state(self) -> None:
         self._state.unlink(missing_ok=True)
 
-    def is_running(self) -> bool:
-        """Say whether a server is alive and can be asked."""
-        return self._state.exists() and self.is_locked("lock")
-
     def is_locked(self, name: str) -> bool:
         """Say whether somebody holds this lock."""
-        if not (self.folder / name).exists():
+        try:
+            descriptor = os.open(self.folder / name, os.O_RDWR)
+        except FileNotFoundError:
             return False
-        descriptor = self.try_lock(name)
-        if descriptor is None:
-            return True
-        os.close(descriptor)
-        return False
+        with self.held(descriptor):
+            return not _try_lock(descriptor, shared=True)
+
+    def holder(self, name: str) -> int | None:
+        """Return the number of the process that holds this lock; None if nobody does."""
+        if not self.is_locked(name):
+            return None
+        try:
+            return int((self.folder / name).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None  # it got the lock a moment ago and has not signed yet
 
     def try_lock(self, name: str) -> int | None:
         """Return a descriptor that holds the lock until it is closed; None while somebody else does."""
         self._make_folder()
         descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        if _try_lock(descriptor):
-            return descriptor
-        os.close(descriptor)
-        return None
+        if not _try_lock(descriptor):
+            os.close(descriptor)
+            return None
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, str(os.getpid()).encode())
+        return descriptor
 
     @contextmanager
     def held(self, descriptor: int) -> Iterator[None]:
@@ -135,8 +146,10 @@ def _read(path: Path) -> State | None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, 0, os.SEEK_SET)
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
+        # Far behind what is written there: nobody else may read what is locked. And never shared: two who
+        # look at the same moment each see a lock, so whoever acts on one looks for a while.
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -146,9 +159,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

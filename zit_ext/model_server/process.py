@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     if lock is None:
         return ANOTHER_SERVES
     with home.held(lock):
+        home.remove_state()  # of a server that was killed
         handler = RotatingFileHandler(home.log, maxBytes=1_000_000, backupCount=3, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
@@ -92,9 +93,7 @@ class _Process:
         self._settings = settings
         self._home = home
         # Made before torch is imported: the flags of a fresh start are then known as such.
-        self._book = EnvironmentBook(
-            settings.cache_dir / "environments", label="server", live_flags=live_flags
-        )
+        self._book = EnvironmentBook(home.environments, label="server", live_flags=live_flags)
         plugins = plugins_for(settings, "server")
         plugins.register(ZImage(self._open_zimage), "zimage", "built in")
         self._hooks = Hooks(plugins, limits=limits_of(settings))

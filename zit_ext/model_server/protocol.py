@@ -70,7 +70,8 @@ def pack(header: Mapping[str, Any], body_length: int) -> bytes:
     >>> unpack(pack({"op": "alive"}, 0)[:PREFIX.size])
     (14, 0)
     """
-    spelled = json.dumps(header, separators=(",", ":")).encode()
+    # Not as ASCII: two halves of a surrogate pair, in a prompt that was cut badly, would become one letter.
+    spelled = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return PREFIX.pack(MARK, len(spelled), body_length) + spelled
 
 

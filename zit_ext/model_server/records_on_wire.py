@@ -116,17 +116,14 @@ _READERS: Mapping[str, Callable[[Any, bytes], Any]] = {
 
 
 def error_to_wire(error: BaseException) -> dict[str, Any]:
-    """Return an error as plain JSON: its kind and its facts."""
-    for kind, facts in _ERRORS.items():
-        if type(error).__name__ == kind:
-            values = {name: getattr(error, name) for name in facts}
-            plain = {
-                name: each if each is None or isinstance(each, (bool, int, float, str)) else repr(each)
-                for name, each in values.items()
-            }
-            return {"kind": kind, "facts": plain, "words": str(error)}
-    known = isinstance(error, ZitError)
-    return {"kind": "ModelError", "words": str(error) if known else f"{type(error).__name__}: {error}"}
+    """Return an error as plain JSON: its kind, or the nearest that travels, and its facts."""
+    words = str(error) if isinstance(error, ZitError) else f"{type(error).__name__}: {error}"
+    kind = next((each.__name__ for each in type(error).__mro__ if each.__name__ in _ERRORS), "ModelError")
+    facts = {}
+    for name in _ERRORS.get(kind, ()):
+        value = getattr(error, name)
+        facts[name] = value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+    return {"kind": kind, "facts": facts, "words": words}
 
 
 def error_from_wire(told: Mapping[str, Any]) -> ZitError:

@@ -129,14 +129,14 @@ class ModelServer:
     async def _converse(self, connection: Connection) -> None:
         try:
             peer = await self._welcome(connection)
-            header, body = await asyncio.wait_for(connection.receive(), protocol.HANDSHAKE_SECONDS)
+            header, body = await connection.receive(protocol.HANDSHAKE_SECONDS)
             self._at_work += 1
             try:
                 await self._answer(connection, peer, header, body)
             finally:
                 self._at_work -= 1
                 self._asked_at = time.monotonic()
-        except (ProtocolError, ServerLostError, asyncio.TimeoutError) as error:
+        except (ProtocolError, ServerLostError) as error:
             # Strangers get no word: neither an error nor a hint of who lives here.
             log.debug("a conversation ended: %s", error)
         except Exception:
@@ -147,7 +147,7 @@ class ModelServer:
     async def _welcome(self, connection: Connection) -> Peer:
         self._strangers += 1
         try:
-            return await asyncio.wait_for(welcome(connection, self._token), protocol.HANDSHAKE_SECONDS)
+            return await welcome(connection, self._token)
         finally:
             self._strangers -= 1
 
@@ -177,6 +177,9 @@ class ModelServer:
         except Exception as error:
             if not isinstance(error, ZitError):
                 log.exception("%s failed", wanted)
+            if self._ended.is_set() and not news.wants_stop():
+                # Stopped because the server ends: its client still wants the picture.
+                error = EngineClosedError("the model server was told to end")
             await connection.send({"op": protocol.FAILED, "error": error_to_wire(error)})
             return
         said, data = to_wire(answer)
@@ -220,7 +223,7 @@ class ModelServer:
                 raise ServerLostError("the client left before it had its answer")
             news.end()
             with contextlib.suppress(ServerLostError):
-                await telling  # it ends after the message that it is in
+                await telling  # it ends when the last step is told
             return working.result()
         finally:
             for task in (working, listening, telling):
@@ -278,22 +281,23 @@ class News:
 
 
 async def _tell(connection: Connection, news: News) -> None:
-    while not news.ended:
+    while True:
         try:
             await asyncio.wait_for(news.changed.wait(), protocol.ALIVE_SECONDS)
         except asyncio.TimeoutError:
             await connection.send({"op": protocol.ALIVE})
             continue
         news.changed.clear()
-        if news.ended:
-            return
+        ended = news.ended
         for header, data in news.take():
             await connection.send(header, data)
+        if ended:
+            return
 
 
 async def _listen(connection: Connection, news: News) -> None:
     """Hear what the client still has to say, until it is gone."""
     while True:
-        header, _ = await connection.receive(greeting=True)
+        header, _ = await connection.receive(None, greeting=True)
         if header.get("op") == protocol.CANCEL:
             news.stop()

@@ -26,7 +26,7 @@ from ..errors import ServerError
 from ..settings import Settings
 from .connection import Connection, Peer, connect
 from .home import ServerHome
-from .protocol import PROTOCOL, RETIRE, STOP, ProtocolError, ServerLostError, newer
+from .protocol import HANDSHAKE_SECONDS, PROTOCOL, RETIRE, STOP, ProtocolError, ServerLostError, newer
 
 ANOTHER_SERVES = 3
 """Exit code of a server that found another one at work."""
@@ -72,12 +72,10 @@ def settings_argument(settings: Settings) -> str:
 
 async def reach(home: ServerHome) -> tuple[Connection, Peer] | None:
     """Return a conversation with the server that runs; None if none does, or none answers."""
-    state = home.state()
-    if state is None:
-        return None
     try:
-        return await connect(state.port, state.token)
-    except (ServerLostError, ProtocolError):
+        state = home.state()
+        return None if state is None else await connect(state.port, state.token)
+    except (ServerLostError, ProtocolError, OSError):
         return None
 
 
@@ -86,6 +84,15 @@ async def server_for(home: ServerHome, settings: Settings, python: ServerPython)
 
     Raises ServerError.
     """
+    try:
+        return await _server_for(home, settings, python)
+    except OSError as error:
+        raise ServerError(
+            f"{home.folder} cannot be used ({error.strerror})", "see the setting data_dir"
+        ) from error
+
+
+async def _server_for(home: ServerHome, settings: Settings, python: ServerPython) -> Connection:
     deadline = time.monotonic() + (settings.server_start_timeout or float("inf"))
     while True:
         reached = await reach(home) or await _start(home, settings, python, deadline)
@@ -100,7 +107,7 @@ async def server_for(home: ServerHome, settings: Settings, python: ServerPython)
                     "restart this program, or choose renderer=local",
                 )
             await connection.send({"op": RETIRE})
-            await connection.receive()
+            await connection.receive(HANDSHAKE_SECONDS)
         connection.close()
         if time.monotonic() > deadline:
             raise ServerError(
@@ -112,26 +119,26 @@ async def server_for(home: ServerHome, settings: Settings, python: ServerPython)
 
 async def stop(home: ServerHome, patience: float = 30.0) -> bool:
     """End the server, gently if it listens; say whether there was one. Raises ServerError if it stays."""
-    state = home.state() or home.last_state()
-    if state is None or not home.is_locked("lock"):
+    if not home.is_locked("lock"):
         return False
     reached = await reach(home)
     if reached is not None:
         connection, _ = reached
         with contextlib.suppress(ServerLostError, ProtocolError):
             await connection.send({"op": STOP})
-            await connection.receive()
+            await connection.receive(HANDSHAKE_SECONDS)
         connection.close()
-        if await _is_gone(home, patience):
-            return True
-    # It holds its lock and does not end by itself, so the number is still its own.
+    if await _is_gone(home, patience if reached else 1.0):
+        return True
+    # It holds its lock all the time and does not end by itself, so the number is still its own.
+    pid = home.holder("lock")
     for how in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-        with contextlib.suppress(OSError):
-            os.kill(state.pid, how)
+        if pid is not None:
+            with contextlib.suppress(OSError):
+                os.kill(pid, how)
         if await _is_gone(home, 10.0):
-            home.remove_state()
             return True
-    raise ServerError(f"the model server (process {state.pid}) does not end", "end that process by hand")
+    raise ServerError(f"the model server (process {pid or 'unknown'}) does not end", "end it by hand")
 
 
 async def _is_gone(home: ServerHome, patience: float) -> bool:
@@ -156,9 +163,8 @@ async def _start(
             if (reached := await reach(home)) is not None:
                 return reached
             if code == ANOTHER_SERVES:
-                state = home.state() or home.last_state()
                 raise ServerError(
-                    f"a model server (process {state.pid if state else '?'}) is there and does not answer",
+                    f"a model server (process {home.holder('lock')}) is there and does not answer",
                     "end it with `zit-ext server stop`",
                 )
             if code is not None:
@@ -194,7 +200,8 @@ def _spawn(home: ServerHome, settings: Settings, python: ServerPython) -> subpro
         flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
         detached = {"creationflags": flags}
     home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with home.output.open("wb") as output:
+    private = os.open(home.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(private, "wb") as output:
         try:
             child = subprocess.Popen(
                 command,

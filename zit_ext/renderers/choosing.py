@@ -22,6 +22,6 @@ def wants_server(settings: Settings, label: str = "python") -> bool:
 
 def _runs(settings: Settings) -> bool:
     try:
-        return ServerHome.of(settings).is_running()
+        return ServerHome.of(settings).state() is not None
     except OSError:
         return False  # a folder that cannot be read holds no server of ours

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import EngineClosedError, ServerError
@@ -48,7 +49,7 @@ class ServerRenderer:
         self._closed = False
         self._asking: set[asyncio.Task[Any]] = set()
         self.environments = ServerEnvironments(
-            settings.cache_dir / "environments", facts=self._facts, tell=self._tell_environment
+            self._home.environments, facts=self._facts, tell=self._tell_environment
         )
         """What the server would render in: for the engine, which makes keys of it."""
 
@@ -121,72 +122,56 @@ class ServerRenderer:
         if reached is None:
             return None
         connection, peer = reached
-        if not peer.is_alike:
-            connection.close()
-            return None
         try:
-            return await self._converse(connection, wanted, what, None)
-        except (ServerLostError, ProtocolError):
+            return await _converse(connection, wanted, what, None) if peer.is_alike else None
+        except (ServerLostError, EngineClosedError):
             return None
+        finally:
+            connection.close()
 
     async def _ask(self, wanted: str, what: object, watcher: Watcher | None = None) -> Any:
+        """Ask a server, which is started for it if need be. Raises ServerLostError if it ends meanwhile."""
         if self._closed:
             raise EngineClosedError("the renderer is closed")
-        connection = await server_for(self._home, self._settings, self._python())
-        asking = asyncio.ensure_future(self._converse(connection, wanted, what, watcher))
+        asking = asyncio.ensure_future(self._start_and_ask(wanted, what, watcher))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         try:
             return await asking
-        except EngineClosedError as error:
-            # It is about to end, and this came too late: that is no reason to fail.
-            raise ServerLostError(str(error)) from error
         except asyncio.CancelledError:
             asking.cancel()
             if self._closed:
                 raise EngineClosedError("the renderer was closed") from None
             raise
 
-    async def _converse(
-        self, connection: Connection, wanted: str, what: object, watcher: Watcher | None
-    ) -> Any:
-        stopping: asyncio.Task[None] | None = None
+    async def _start_and_ask(self, wanted: str, what: object, watcher: Watcher | None) -> Any:
+        connection = await server_for(self._home, self._settings, self._python())
         try:
-            told, body = to_wire(what)
-            await connection.send({"op": wanted, "what": told}, body)
-            if watcher is not None:
-                stopping = asyncio.ensure_future(_pass_on_stop(connection, watcher))
-            return await self._answer(connection, watcher)
+            return await _converse(connection, wanted, what, watcher)
+        except EngineClosedError as error:
+            # It is about to end, and this came too late: that is no reason to fail.
+            raise ServerLostError(str(error)) from error
         finally:
-            if stopping is not None:
-                stopping.cancel()
-                await asyncio.gather(stopping, return_exceptions=True)
             connection.close()
-
-    async def _answer(self, connection: Connection, watcher: Watcher | None) -> Any:
-        while True:
-            try:
-                header, body = await asyncio.wait_for(connection.receive(), protocol.SILENCE_SECONDS)
-            except asyncio.TimeoutError:
-                raise ServerLostError("the model server has said nothing for too long") from None
-            except ProtocolError as error:
-                raise ServerLostError(str(error)) from error
-            said = header.get("op")
-            if said == protocol.DONE:
-                return from_wire(header.get("what"), body)
-            if said == protocol.FAILED:
-                raise error_from_wire(header.get("error") or {})
-            if watcher is not None and said == protocol.STEP:
-                # On a thread: a host's progress bar may be slow, and the loop serves hits.
-                await asyncio.to_thread(watcher.step, int(header["done"]), int(header["total"]))
-            elif watcher is not None and said == protocol.PREVIEW:
-                await asyncio.to_thread(watcher.preview, body)
 
     # What keys are made of
 
     def _facts(self) -> Facts | None:
-        state = self._home.state() or self._home.last_state()
+        state = self._home.state()
+        if state is None:
+            state = self._home.last_state()
+            if state is not None and not self._would_start(state.python):
+                return None
         return None if state is None else state.facts
+
+    def _would_start(self, executable: str) -> bool:
+        """Say whether a server that starts now is this Python's."""
+        try:
+            next_one = self._python().executable
+        except ServerError:
+            return False
+        last = Path(executable)
+        return last.parent == next_one.parent and last.resolve() == next_one.resolve()
 
     def _tell_environment(self, digest: str, record: Mapping[str, FieldValue]) -> None:
         with contextlib.suppress(RuntimeError):  # no loop runs: a later render tells it
@@ -194,6 +179,38 @@ class ServerRenderer:
             telling = asyncio.get_running_loop().create_task(self._of_running(protocol.PUBLISH, told))
             self._asking.add(telling)
             telling.add_done_callback(self._asking.discard)
+
+
+async def _converse(connection: Connection, wanted: str, what: object, watcher: Watcher | None) -> Any:
+    """Return the server's answer to this question. Raises the error that it met, or ServerLostError."""
+    stopping: asyncio.Task[None] | None = None
+    try:
+        told, body = to_wire(what)
+        await connection.send({"op": wanted, "what": told}, body)
+        if watcher is not None:
+            stopping = asyncio.ensure_future(_pass_on_stop(connection, watcher))
+        return await _answer(connection, watcher)
+    except ProtocolError as error:
+        raise ServerLostError(str(error)) from error
+    finally:
+        if stopping is not None:
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def _answer(connection: Connection, watcher: Watcher | None) -> Any:
+    while True:
+        header, body = await connection.receive(protocol.SILENCE_SECONDS)
+        said = header.get("op")
+        if said == protocol.DONE:
+            return from_wire(header.get("what"), body)
+        if said == protocol.FAILED:
+            raise error_from_wire(header.get("error") or {})
+        if watcher is not None and said == protocol.STEP:
+            # On a thread: a host's progress bar may be slow, and the loop serves hits.
+            await asyncio.to_thread(watcher.step, int(header["done"]), int(header["total"]))
+        elif watcher is not None and said == protocol.PREVIEW:
+            await asyncio.to_thread(watcher.preview, body)
 
 
 async def _pass_on_stop(connection: Connection, watcher: Watcher) -> None:

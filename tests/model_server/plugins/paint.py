@@ -1,4 +1,4 @@
-"""Opens weights that are folders named weights-*: a fake pipeline which tells through files what it does."""
+"""Opens weights named paint:FOLDER/NAME: a fake pipeline which tells through files in FOLDER what it does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from zit_ext import ModelRef, Request, hookimpl
-from zit_ext.errors import GenerationStoppedError
+from zit_ext.errors import GenerationStoppedError, ModelError
 from zit_ext.pipeline import Lease, Rendered, Watcher
 from zit_ext.testing import FakePipeline
 
@@ -21,12 +21,15 @@ def zit_fingerprint_fields(request: Request) -> dict[str, str]:
 
 @hookimpl
 def zit_open_pipeline(model: ModelRef) -> FakePipeline | None:
-    folder = Path(model.source)
-    if not folder.name.startswith("weights"):
+    kind, _, place = model.source.partition(":")
+    if kind != "paint":
         return None
+    folder = Path(place)
     note(folder.parent / "loads.txt", f"{folder.name} {os.getpid()}")
+    while (folder.parent / "slow").exists():
+        time.sleep(0.01)
     if (folder.parent / "broken").exists():
-        raise OSError("the disk is on fire")
+        raise ModelError("the disk is on fire")
     return Paint(folder)
 
 

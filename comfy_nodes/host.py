@@ -1,24 +1,50 @@
 """All that we use of ComfyUI, in one place. When ComfyUI changes, this is the file to mend.
 
-Verified with ComfyUI 0.33.0 (docs/hosts.md).
+Which versions it was seen with: docs/hosts.md.
 """
 
 from __future__ import annotations
 
-import comfy.model_management as model_management
-import comfy.utils
+import inspect
+from io import BytesIO
+from typing import Any
+
 import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
+from PIL import Image
 
+import comfy.model_management as model_management
+import comfy.utils
 from zit_ext import Settings, hookimpl
 from zit_ext.runtime import Runtime, shared
 
-__all__ = ["ComfyExtension", "engine", "interrupted", "io", "progress_bar", "raise_if_interrupted", "torch"]
+__all__ = [
+    "ComfyExtension",
+    "engine",
+    "interrupted",
+    "io",
+    "preview",
+    "progress_bar",
+    "raise_if_interrupted",
+    "schema",
+    "torch",
+]
 
 interrupted = model_management.processing_interrupted
 raise_if_interrupted = model_management.throw_exception_if_processing_interrupted
 progress_bar = comfy.utils.ProgressBar
+
+
+def schema(**described: Any) -> io.Schema:
+    """Return a node's schema, without what this version of ComfyUI does not know (search aliases)."""
+    known = inspect.signature(io.Schema).parameters
+    return io.Schema(**{name: value for name, value in described.items() if name in known})
+
+
+def preview(png: bytes) -> tuple[str, Any, None]:
+    """Return a picture as the host's progress bar takes it."""
+    return "PNG", Image.open(BytesIO(png)), None
 
 
 class HostPlugin:

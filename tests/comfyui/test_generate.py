@@ -1,0 +1,142 @@
+"""Z-Image (cached) in the real host: what a user of the web page would see."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .host import Host, Ran, RefusedError
+
+
+def picture(model: str, **changes: Any) -> dict[str, Any]:
+    """A graph that renders with the tiny model and saves what comes out."""
+    inputs = {
+        "prompt": "a lighthouse at dusk", "negative_prompt": "", "seed": 7, "width": 64, "height": 64,
+        "steps": 4, "guidance": 0.0, "batch_size": 1, "model": model, "cache": "use", **changes,
+    }  # fmt: skip
+    return {
+        "1": {"class_type": "ZitGenerate", "inputs": inputs},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "zit"}},
+        "3": {"class_type": "TestNote", "inputs": {"anything": ["1", 0]}},
+        "4": {"class_type": "TestNote", "inputs": {"anything": ["1", 1]}},
+    }
+
+
+def render(host: Host, model: str, **changes: Any) -> Ran:
+    """Run the graph to a good end."""
+    ran = host.run(picture(model, **changes))
+    assert ran.ending == "execution_success", ran.error
+    return ran
+
+
+def outcomes(ran: Ran) -> list[str]:
+    """Return how each picture was answered."""
+    return [line.split(",")[0] for line in ran.texts("4")[0].strip("'").split("\\n")]
+
+
+def blobs(host: Host) -> list[Path]:
+    return sorted(path for path in (host.base / "cache").rglob("blobs/??/*") if path.is_file())
+
+
+def test_the_nodes_are_there_with_turbos_defaults_and_nothing_heavy_was_imported(host):
+    described = host.get("/object_info/ZitGenerate")["ZitGenerate"]
+    required = described["input"]["required"]
+    assert described["display_name"] == "Z-Image (cached)"
+    assert required["steps"][1]["default"] == 8
+    assert required["guidance"][1]["default"] == 0.0
+    assert required["width"][1]["default"] == 1024
+    assert "ZitStatistics" in host.get("/object_info/ZitStatistics")
+    told = host.output.read_text(errors="replace")
+    assert "IMPORT FAILED): " not in told
+    assert "diffusers" not in told
+
+
+def test_a_miss_then_a_restart_then_a_hit_with_the_same_pixels(host, tiny_model):
+    first = render(host, tiny_model, prompt="a story", seed=1)
+    assert outcomes(first) == ["miss"]
+    steps = [data for kind, data in first.events if kind == "progress" and data["node"] == "1"]
+    assert steps[-1]["value"] == steps[-1]["max"] == 4
+
+    host.restart()
+
+    second = render(host, tiny_model, prompt="a story", seed=1)
+    assert outcomes(second) == ["hit"]
+    assert second.texts("3") == first.texts("3")  # the tensor, to the bit
+    assert host.pixels(second.images("2")[0]) == host.pixels(first.images("2")[0])
+
+
+def test_a_batch_is_partly_hits(host, tiny_model):
+    render(host, tiny_model, prompt="a batch", seed=11)
+    three = render(host, tiny_model, prompt="a batch", seed=10, batch_size=3)
+    assert outcomes(three) == ["miss", "hit", "miss"]
+    assert len(three.images("2")) == 3
+
+
+def test_an_interrupt_in_mid_render_ends_it_and_nothing_is_kept(host, tiny_model):
+    asked = []
+
+    def interrupt(kind: str, data: dict[str, Any]) -> None:
+        if kind == "progress" and not asked:
+            asked.append(data["value"])
+            host.post("/interrupt", {})
+
+    ran = host.run(picture(tiny_model, prompt="too long", steps=1000), interrupt)
+    assert ran.ending == "execution_interrupted"
+    assert asked
+    assert asked[0] < 1000
+    again = host.run(picture(tiny_model, prompt="too long", steps=1000, cache="only"))
+    assert again.ending == "execution_error"
+    assert "no stored answer" in again.error
+
+
+def test_two_prompts_at_once_are_both_answered(host, tiny_model):
+    both = host.run_all([picture(tiny_model, prompt=words) for words in ("left", "right")])
+    assert [outcomes(ran) for ran in both] == [["miss"], ["miss"]]
+    assert both[0].texts("3") != both[1].texts("3")
+
+
+def test_a_corrupt_store_entry_is_a_miss_and_the_same_picture(host, tiny_model):
+    before = set(blobs(host))
+    first = render(host, tiny_model, prompt="torn")
+    end = time.monotonic() + 30
+    while not (new := set(blobs(host)) - before):
+        assert time.monotonic() < end, "the result was not written"
+        time.sleep(0.05)
+    (blob,) = new
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+
+    # Without guidance the negative prompt has no effect: another node for the host, the same request for us.
+    again = render(host, tiny_model, prompt="torn", negative_prompt="x")
+    assert outcomes(again) == ["miss"]
+    assert again.texts("3") == first.texts("3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"width": 65}, "16"), ({"steps": 0}, "steps"), ({"cache": "sometimes"}, "cache")],
+)
+def test_what_cannot_be_is_refused_with_the_field_named(host, tiny_model, changes, words):
+    try:
+        ran = host.run(picture(tiny_model, **changes))
+    except RefusedError as error:
+        told = str(error)
+    else:
+        assert ran.ending == "execution_error"
+        told = ran.error
+    assert words in told
+
+
+def test_weights_that_are_not_there_are_named_with_a_remedy(host):
+    ran = host.run(picture("no-such-model-anywhere"))
+    assert ran.ending == "execution_error"
+    assert "no weights for 'no-such-model-anywhere'" in ran.error
+
+
+def test_the_statistics_node_tells_what_was_saved(host, tiny_model):
+    ran = host.run({"1": {"class_type": "ZitStatistics", "inputs": {}}})
+    assert "hits" in ran.texts("1")[0]

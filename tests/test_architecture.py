@@ -21,12 +21,16 @@ HEAVY = {
     "folder_paths",
     "modules",
     "gradio",
+    "aiohttp",
 }
+NEED_AIOHTTP = {"zit_ext.http.aiohttp_app", "zit_ext.http.serving"}
+"""The two that stand between aiohttp and the handlers; the program imports them when it serves."""
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for path in (ROOT / "zit_ext").rglob("*.py")
     if path.stem != "__main__"
 )
+MODULES = [name for name in MODULES if name not in NEED_AIOHTTP]
 
 
 def imported_by(code: str) -> set[str]:

@@ -26,7 +26,7 @@ def _shown(name: str, default: object) -> str:
     if name == "data_dir":
         return "the user's data folder"
     if default is None:
-        return "none" if name == "plugin_dir" else "`auto`"
+        return "none" if name in ("plugin_dir", "http_tokens") else "`auto`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if default == ():

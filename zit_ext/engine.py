@@ -214,6 +214,7 @@ class Engine:
         return Result(
             content=found.content,
             stored_digest=entry.content_digest,
+            blob_digest=entry.blob.digest,
             status=status,
             request=question.request,
             saved_seconds=entry.cost,

@@ -287,6 +287,8 @@ class Result:
 
     stored_digest: str | None = field(default=None, compare=False)
     """The digest, where the store knew it."""
+    blob_digest: str | None = field(default=None, compare=False)
+    """SHA-256 of `data()`, where the store knew it: the name of the blob."""
 
     @property
     def digest(self) -> str:

@@ -172,6 +172,14 @@ def as_path(value: Any) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def some_file(value: Any) -> Path | None:
+    """
+    >>> some_file("off") is None
+    True
+    """
+    return None if value is None or value in ("off", "none", "") else as_path(value)
+
+
 def plugin_folder(value: Any) -> Path | None:
     """
     >>> plugin_folder("off") is None, plugin_folder("user").name

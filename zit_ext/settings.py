@@ -29,6 +29,7 @@ from .setting_values import (
     not_negative,
     plugin_folder,
     some_bytes,
+    some_file,
     user_cache_dir,
     user_config_file,
     user_data_dir,
@@ -154,6 +155,31 @@ class Settings:
     )
     data_dir: Path = _setting(
         user_data_dir(os.environ), as_path, "Folder of the model server: its state, its log, its Python."
+    )
+
+    # The HTTP API
+    http_tokens: Path | None = _setting(
+        None, some_file, "File of the tokens that clients must send; off: none, on loopback only."
+    )
+    http_hosts: tuple[str, ...] = _setting(
+        (), names, "Names of this server that clients may use beside localhost and its addresses."
+    )
+    http_origins: tuple[str, ...] = _setting(
+        (), names, "Pages of other sites that may ask, such as https://example.org (CORS)."
+    )
+    http_max_body: int = _setting(32_000_000, some_bytes, "Bytes that the body of an HTTP request may have.")
+    http_max_streams: int = _setting(64, whole(1), "Streams of progress that may be open at once.")
+    http_rate: float = _setting(
+        0.0, not_negative(duration), "Pictures that one token may ask for in a second; 0 means no limit."
+    )
+    http_timeout: float = _setting(
+        600.0, not_negative(duration), "Seconds after which an HTTP client is told to come back later."
+    )
+    http_patience: float = _setting(
+        30.0, not_negative(duration), "Seconds that renders may still take when the HTTP server ends."
+    )
+    http_memory_bytes: int = _setting(
+        64_000_000, some_bytes, "Bytes of pictures that the HTTP server holds at hand by their digest."
     )
 
     # Plugins

@@ -55,6 +55,7 @@ class Group:
 GROUPS = (
     Group("core", "everything that needs no torch"),
     Group("pipeline", "the real Z-Image pipeline with a tiny model", ("fast", "test", "zimage")),
+    Group("http", "the HTTP API with its real clients", ("fast", "test", "serve", "clients")),
     Group("packaging", "the wheel in empty environments, on each Python that is found"),
     Group(
         "comfyui",
@@ -111,9 +112,9 @@ def selection(chosen: Collection[str]) -> str:
     """Return pytest's mark expression for these groups: a test runs if all its groups are chosen.
 
     >>> selection(["core", "pipeline"])
-    'not packaging and not comfyui and not demo and not gpu and not host'
+    'not http and not packaging and not comfyui and not demo and not gpu and not host'
     >>> selection(["demo"])
-    '(demo) and not pipeline and not packaging and not comfyui and not gpu and not host'
+    '(demo) and not pipeline and not http and not packaging and not comfyui and not gpu and not host'
     """
     marked = [name for name in NAMES if name != "core"]
     terms = [f"not {name}" for name in marked if name not in chosen]

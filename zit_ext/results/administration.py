@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BlobCorruptError
-from ..records import Entry, FieldValue
+from ..records import Blob, Entry, FieldValue
 from . import archive, details, index, removal
 from .archive import ArchiveReport
 from .details import EntryDetails
@@ -71,6 +71,26 @@ class Administration(Running):
             return self._blobs.read_fully_checked(row)
 
         return self._read(read)
+
+    def generation(self) -> int:
+        """Return a number that grows when an entry goes or changes; quick enough for an event loop."""
+        self._must_be_open()
+        with store_errors(), self._quick.lend() as db:
+            found: int = db.execute("SELECT generation FROM totals").fetchone()[0]
+            return found
+
+    def find_blob(self, digest: str, namespace: str | None = None) -> Blob | None:
+        """Return the blob of that digest, if an entry (of that namespace) points at it."""
+        return self._read(lambda db: index.find_blob_of(db, digest, namespace))
+
+    def blob_file(self, digest: str) -> Path:
+        """Return where the bytes of a blob lie; nobody has looked at them yet."""
+        return self._layout.blob(digest)
+
+    def suspect(self, digest: str) -> None:
+        """Have a blob looked at again that a reader could not believe; what is damaged is set aside."""
+        for key in self._read(lambda db: index.keys_of_blob(db, digest)):
+            self._report(Damage(key, "corrupt"))
 
     # Changing
 

@@ -93,6 +93,25 @@ def find_blob(db: sqlite3.Connection, digest: str) -> Blob | None:
     return None if row is None else Blob(digest, *row)
 
 
+def find_blob_of(db: sqlite3.Connection, digest: str, namespace: str | None) -> Blob | None:
+    """Return the blob that an entry of this namespace (or of any) points at."""
+    row = db.execute(
+        "SELECT b.size, e.media_type FROM blobs b JOIN entries e ON e.blob = b.id "
+        "JOIN namespaces n ON n.id = e.namespace WHERE b.digest = ? AND (? IS NULL OR n.name = ?) LIMIT 1",
+        (bytes.fromhex(digest), namespace, namespace),
+    ).fetchone()
+    return None if row is None else Blob(digest, *row)
+
+
+def keys_of_blob(db: sqlite3.Connection, digest: str) -> list[str]:
+    """Return the keys of the entries that point at this blob."""
+    found = db.execute(
+        "SELECT e.key FROM entries e JOIN blobs b ON b.id = e.blob WHERE b.digest = ?",
+        (bytes.fromhex(digest),),
+    )
+    return [row[0].hex() for row in found]
+
+
 def put_blob(db: sqlite3.Connection, blob: Blob, kind: str, checksum: bytes) -> int:
     """Write down a blob whose file is in its place, and return its row."""
     digest = bytes.fromhex(blob.digest)

@@ -1,0 +1,20 @@
+"""The HTTP API: framework-neutral handlers, and an aiohttp program around them.
+
+    messages.py     what comes in (Asked) and goes out (Answer); knows no framework
+    auth.py         who asks: tokens, scopes, namespaces, Host and Origin
+    service.py      one door: Asked in, Answer out; routes, rights, errors in the caller's dialect
+    errors.py       what went wrong, in each dialect
+    generating.py   /zit/v1/generate; asks the runtime
+    blobs.py        pictures by digest
+    aiohttp_app.py  aiohttp's requests to Asked, and Answers back; serving.py runs it as a program
+
+**To add routes**: write `async def handler(call: Call) -> Answer` in a module that imports no framework,
+list it as `Route("GET", "/zit/v1/things/{name}", handler, scope=Scope.READ)`, and give the list to
+`Service(runtime, routes=[*routes_of_ours(), *yours])`. `call.who` is the caller and its namespace (show
+nothing of another one), `call.names` holds what stood in the braces, `call.runtime` leads to the engine.
+Raise a ZitError or an HttpError: the service turns it into an answer in the route's dialect.
+
+**To mount it in a host**: make one `Service`, and for each request under `/zit/` await
+`service.answer(asked)`. `aiohttp_app.handler(service)` is that for aiohttp. `render=` of the service
+leads a request to the host's own queue instead of the runtime's.
+"""

@@ -1,0 +1,122 @@
+"""aiohttp's requests to Asked, and Answers back. The only module here that imports aiohttp.
+
+`handler(service)` serves any aiohttp application, ComfyUI's among them:
+
+    app.router.add_route("*", "/zit/{rest:.*}", handler(service))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+from aiohttp.client_exceptions import ClientError
+
+from .errors import HttpError, TooLargeError
+from .messages import Answer, Asked, FilePart
+from .service import Service
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_CHUNK = 1 << 18
+
+
+def application(service: Service) -> web.Application:
+    """Return an application that answers everything with this service."""
+    # The service counts the bytes of a body itself, and says so in the caller's dialect.
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{rest:.*}", handler(service))
+    return app
+
+
+def handler(service: Service) -> Handler:
+    """Return a handler for any aiohttp application."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        answer = await service.answer(asked_of(request))
+        return await _send(request, answer)
+
+    return handle
+
+
+def asked_of(request: web.Request) -> Asked:
+    """Return the request as the service understands it."""
+
+    async def read(limit: int) -> bytes:
+        length = request.content_length
+        if length is not None and length > limit:
+            raise TooLargeError(limit)
+        data = bytearray()
+        try:
+            async for piece in request.content.iter_chunked(_CHUNK):
+                data += piece
+                if len(data) > limit:
+                    raise TooLargeError(limit)
+        except (ClientError, web.HTTPException, ValueError) as error:
+            raise HttpError(400, "body_broken", "the body cannot be read") from error
+        return bytes(data)
+
+    def gone() -> bool:
+        transport = request.transport
+        return transport is None or transport.is_closing()
+
+    return Asked(
+        method=request.method,
+        path=request.path,
+        query=dict(request.query),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        read=read,
+        gone=gone,
+        secure=request.secure,
+    )
+
+
+async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
+    body = answer.body
+    if isinstance(body, bytes):
+        return web.Response(status=answer.status, headers=answer.headers, body=body)
+    if isinstance(body, FilePart):
+        return await _send_file(request, answer, body)
+    return await _send_stream(request, answer, body)
+
+
+async def _send_file(request: web.Request, answer: Answer, part: FilePart) -> web.StreamResponse:
+    """Let the kernel send a part of a file, where it can."""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = part.length
+    if request.method == hdrs.METH_HEAD:
+        await response.prepare(request)
+        return response
+    try:
+        file = await asyncio.to_thread(part.path.open, "rb")
+    except OSError:
+        return web.Response(status=404)  # evicted since it was found
+    try:
+        writer = await response.prepare(request)
+        transport = request.transport
+        if writer is None or transport is None:
+            return response
+        await writer.drain()
+        await asyncio.get_running_loop().sendfile(transport, file, part.start, part.length)
+    finally:
+        await asyncio.to_thread(file.close)
+    return response
+
+
+async def _send_stream(request: web.Request, answer: Answer, body: object) -> web.StreamResponse:
+    assert hasattr(body, "__aiter__")
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    async with contextlib.aclosing(body) as pieces:  # type: ignore[type-var]
+        if request.method == hdrs.METH_HEAD:
+            await response.prepare(request)
+            return response
+        try:
+            await response.prepare(request)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the client has left; closing the stream stops its renders
+    return response

@@ -1,0 +1,16 @@
+"""All routes of ours, in one list."""
+
+from __future__ import annotations
+
+from . import blobs, generating, health
+from .service import Route
+
+
+def zit_routes() -> list[Route]:
+    """Return the routes under `/zit/`: what a host mounts."""
+    return [*generating.routes(), *blobs.routes(), *health.routes()]
+
+
+def all_routes() -> list[Route]:
+    """Return every route of the program `zit-ext serve`."""
+    return zit_routes()

@@ -9,13 +9,13 @@ import inspect
 from io import BytesIO
 from typing import Any
 
+import comfy.model_management as model_management
+import comfy.utils
 import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 from PIL import Image
 
-import comfy.model_management as model_management
-import comfy.utils
 from zit_ext import Settings, hookimpl
 from zit_ext.runtime import Runtime, shared
 

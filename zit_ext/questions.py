@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -93,6 +93,9 @@ class Questions:
         fields = self._hooks.fingerprint_fields(resolved)
         if identities_of(resolved) != question.identities or is_pending(resolved):
             return "the files of the weights changed meanwhile"
+        if any(one.digest not in (None, now.digest) for one, now in _pairs(question.request, resolved)):
+            # Files that were written just now can change again within one tick of their time stamp.
+            return "the files of the weights changed meanwhile"
         if not question.same_but_files(fields):
             return "a plugin's fields changed meanwhile"
         if self._settings.consistency == "portable":
@@ -166,6 +169,10 @@ def with_digests_of(request: Request, hashed: Request) -> Request:
 def is_pending(request: Request) -> bool:
     """Tell whether some file of the request was not hashed yet."""
     return any(ref.digest is None for ref in files_of(request))
+
+
+def _pairs(asked: Request, now: Request) -> Iterator[tuple[FileRef, FileRef]]:
+    return zip(files_of(asked), files_of(now), strict=True)
 
 
 def _identified(fields: Mapping[str, FieldValue], environment: str) -> Fingerprint:

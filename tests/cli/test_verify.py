@@ -2,6 +2,9 @@
 
 import pytest
 
+NO_WEIGHTS = b"\x02" + bytes(7) + b"{}"
+"""A whole safetensors file with nothing in it."""
+
 
 @pytest.fixture
 def blob(tmp_path):
@@ -58,7 +61,7 @@ def test_an_audit_renders_again_and_finds_the_same_pixels(cli, kept, rendered):
 def test_an_audit_repeats_everything_that_the_request_asked_for(cli, kept, rendered, tmp_path):
     folder = tmp_path / "models" / "loras"
     folder.mkdir(parents=True)
-    (folder / "ink.safetensors").write_bytes(b"ink")
+    (folder / "ink.safetensors").write_bytes(NO_WEIGHTS)
     kept(
         "a boat", "--guidance", "2", "--negative-prompt", "fog", "--sigmas", "1,0.5", "--lora", "ink:0.5",
         "--extra", "a.b=[1,2]", "--scheduler-config", "shift=2", "--namespace", "ann", "--dtype", "float32",
@@ -97,7 +100,7 @@ def test_weights_that_are_gone_cannot_be_audited(cli, kept, model):
 
 
 def test_a_lora_that_is_gone_cannot_be_audited(cli, kept, home):
-    (home / "ink.safetensors").write_bytes(b"ink")
+    (home / "ink.safetensors").write_bytes(NO_WEIGHTS)
     kept("a boat", "--lora", "ink.safetensors")
     (home / "ink.safetensors").unlink()
     code, [(finding, detail)] = audit(cli)

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -51,13 +56,48 @@ def put() -> Callable[..., Path]:
 @pytest.fixture
 def digests(tmp_path: Path) -> Digests:
     """Digests for which every file was written long ago."""
-    return Digests(tmp_path / "cache", clock=FakeClock())
+    return Digests(tmp_path / "cache", clock=later())
+
+
+@pytest.fixture
+def unreadable() -> Iterator[Path]:
+    """A file that we may not read, and a folder `closed` beside it. No superuser may either."""
+    if os.name == "nt":
+        pytest.skip("Windows has no permissions of this kind")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    path = write(folder / "model.safetensors", safetensors({"x": "F32"}))
+    path.chmod(0)
+    (folder / "closed").mkdir(mode=0)
+    superuser = os.geteuid() == 0
+    if superuser:
+        os.seteuid(65534)
+    try:
+        yield path
+    finally:
+        if superuser:
+            os.seteuid(0)
+        shutil.rmtree(folder)
+
+
+def later(seconds: float = 3600.0) -> FakeClock:
+    """Return a clock for which what is written now was written so long ago."""
+    return FakeClock(time.time() + seconds)
 
 
 def write(path: Path, content: bytes | str = b"weights") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def safetensors(tensors: Mapping[str, str], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return a whole safetensors file: one byte of weights for each tensor, in the number format it names."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    for number, (name, dtype) in enumerate(tensors.items()):
+        header[name] = {"dtype": dtype, "shape": [1], "data_offsets": [number, number + 1]}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(len(tensors))
 
 
 def write_model(folder: Path, salt: str = "") -> Path:
@@ -70,7 +110,7 @@ def write_model(folder: Path, salt: str = "") -> Path:
     )
     for part in PARTS:
         write(folder / part / "config.json", "{}")
-        write(folder / part / "model.safetensors", f"weights of {part}{salt}")
+        write(folder / part / "model.safetensors", safetensors({f"weights of {part}{salt}": "F32"}))
     write(folder / "tokenizer" / "tokenizer.json", "{}")
     write(folder / "tokenizer" / "chat_template.jinja", "{{ x }}")
     write(folder / "scheduler" / "scheduler_config.json", "{}")

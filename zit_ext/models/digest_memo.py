@@ -87,16 +87,22 @@ class DigestMemo:
                 far.append(each)  # another process may have hashed it since
                 if near is not None:
                     rows[each] = near
-        if not far or not self._path.exists():
+        if not far:
             return rows
-        with self._shrugging("looked up"), self._opened("rw", patience=0.25) as database:
-            for each in far:
+        with self._shrugging("looked up"):
+            if not self._path.exists():
+                return rows
+            self._look_up(far, rows)
+        return rows
+
+    def _look_up(self, files: Iterable[SeenFile], rows: dict[SeenFile, tuple[str, str]]) -> None:
+        with self._opened("rw", patience=0.25) as database:
+            for each in files:
                 found = database.execute(
                     "SELECT stat, digest FROM digests_1 WHERE path = ?", (os.fsencode(each.path),)
                 ).fetchone()
                 if found is not None and _HEX.fullmatch(str(found[1])):
                     rows[each] = (str(found[0]), str(found[1]))
-        return rows
 
     @contextlib.contextmanager
     def _opened(self, mode: str, *, patience: float) -> Iterator[sqlite3.Connection]:

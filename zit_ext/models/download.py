@@ -72,7 +72,7 @@ def ensure_downloaded(source: str, settings: Settings, *, report: Report | None 
     try:
         path = weights.find(source, model_dirs=settings.model_dirs, offline=settings.offline)
         weight_checks.check(source, path, look(path))
-    except ModelMissingError:
+    except ModelError:
         if settings.offline or hub_cache.is_offline():
             return
         with ProgressLine(sys.stderr, source) as line:
@@ -107,7 +107,12 @@ def download(
             raise GenerationStoppedError("the download was stopped; what arrived is kept")
         if each.sha256 is not None:
             arrived = _summed(report, each.name, done, total)
-            _fetch(hub, folder, listing, each, endpoint, wants_stop, arrived)
+            try:
+                _fetch(hub, folder, listing, each, endpoint, wants_stop, arrived)
+            except OSError as error:
+                raise ModelError(
+                    f"{folder.parent} cannot be used: {error}; let HF_HOME name one that can be written to"
+                ) from error
         done += each.size
     snapshot = _let_hub_finish(hub, folder, listing, endpoint)
     report(Progress("", total, total))

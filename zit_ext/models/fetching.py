@@ -107,7 +107,9 @@ class _Part:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._file.close()
+        # What a full disk does not take any more is fetched again the next time.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def append(self, block: bytes) -> None:
         try:

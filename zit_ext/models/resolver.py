@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from ..errors import ModelMissingError, RequestError
+from ..errors import ModelError, ModelMissingError, RequestError
 from ..records import FileRef, LoraRef, Request
 from ..settings import Settings
 from . import weights
@@ -99,6 +99,8 @@ class Resolver:
             return self._found(lora, Kind.LORA, field, digest)
         except ModelMissingError as error:
             raise RequestError(field, lora.source, f"there is no such LoRA: {error.remedy}") from error
+        except ModelError as error:
+            raise RequestError(field, lora.source, str(error)) from error
 
     def _found(self, ref: _Ref, kind: Kind, field: str, digest: _Digest) -> _Ref:
         if weights.is_plugins(ref.source):

@@ -8,6 +8,7 @@ is picked up from beside a file. Configs that no folder has come with this packa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 from ..errors import ModelError, ModelMissingError
 from ..records import FileRef, ModelRef
 from . import zimage_checkpoints as checkpoints
+from .weight_checks import SAVED_AS
+from .weight_files import counts
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE
 
 PARTS = (TEXT_ENCODER, TRANSFORMER, VAE)
@@ -29,7 +32,6 @@ _CLASSES: Mapping[str, str] = {
     "ZImageTransformer2DModel": TRANSFORMER,
     "AutoencoderKL": VAE,
 }
-_SAVED_AS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _DEPTH = 4  # folders below a reference in which single files are looked for
 
@@ -45,7 +47,7 @@ class PartFiles:
     single: bool
     """One file in anybody's layout, rather than a folder that diffusers or transformers saved."""
     identity: str
-    """Identity of the reference it was found under."""
+    """Of the reference it was found under, and of its description where that may lie elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ def _add_single(place: _Place, path: Path) -> None:
 
 def _single_files(folder: Path, depth: int) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+        if not counts(path.name):
+            continue  # it would be in no digest
         if path.is_dir() and depth > 1:
             yield from _single_files(path, depth - 1)
         elif path.suffix.lower() == ".safetensors" and path.is_file():
@@ -161,13 +163,18 @@ def _part(part: str, place: _Place, places: list[_Place]) -> PartFiles:
     single = place.singles.get(part)
     if single is None:
         raise _no_part(part, place)
-    described = (each.folders[part] for each in [place, *places] if part in each.folders)
-    return _looked_at(PartFiles(part, next(described, OFFICIAL / part), (single,), True, identity))
+    described = next(
+        (each.folders[part] for each in [place, *places] if part in each.folders), OFFICIAL / part
+    )
+    # The description may be another model's: one file under two of them is two modules.
+    return _looked_at(
+        PartFiles(part, described, (single,), True, f"{identity}:{_digest_of_config(described)}")
+    )
 
 
 def _saved_weights(folder: Path) -> tuple[Path, ...]:
     """Return the weight files that diffusers or transformers saved there, in the order of their names."""
-    for name in _SAVED_AS:
+    for name in SAVED_AS:
         if shards := _json(folder / f"{name}.index.json").get("weight_map"):
             return tuple(folder / shard for shard in sorted({str(shard) for shard in shards.values()}))
         if (folder / name).is_file():
@@ -181,6 +188,10 @@ def _looked_at(found: PartFiles) -> PartFiles:
     for path in found.files:
         checkpoints.check_numbers(checkpoints.read(path))
     return found
+
+
+def _digest_of_config(folder: Path) -> str:
+    return hashlib.sha256(json.dumps(_json(folder / "config.json"), sort_keys=True).encode()).hexdigest()
 
 
 def _json(path: Path) -> dict[str, Any]:

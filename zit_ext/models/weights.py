@@ -185,7 +185,11 @@ def _distinct(paths: Sequence[Path] | Iterator[Path]) -> list[Path]:
 def _lora_file(found: Path, field: str, source: str) -> Path:
     if found.is_file():
         return found
-    files = sorted(each for each in found.iterdir() if each.suffix.lower() == SUFFIX)
+    files = sorted(
+        each
+        for each in found.iterdir()
+        if each.suffix.lower() == SUFFIX and not each.name.startswith(".") and each.is_file()
+    )
     if len(files) == 1:
         return files[0]
     raise RequestError(field, source, f"{found} holds {len(files)} LoRA files; name the one that you mean")

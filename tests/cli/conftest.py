@@ -46,6 +46,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.setenv("ZIT_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("ZIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZIT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     place = tmp_path / "here"
     place.mkdir()

@@ -25,6 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> Path:
     monkeypatch.setenv("ZIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("ZIT_MODEL", str(tiny))
     monkeypatch.setenv("ZIT_OFFLINE", "on")
+    monkeypatch.setenv("ZIT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     place = tmp_path / "here"
     place.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from zit_ext.cli import main, parser
+from zit_ext.model_server.home import ServerHome
+from zit_ext.model_server.starting import stop
+from zit_ext.settings import Settings
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,6 +33,10 @@ VARYING = (
     # Of the doctor, only what it looks at: what it sees is another machine's.
     (re.compile(r"^(ok|warn|FAIL) +(\w+( \w+)?)  .*"), r"CHECK \2"),
     (re.compile(r"python \d[\w.+]*"), "python VERSION"),
+    # Of the model server: who and where it is.
+    (re.compile(r"\b(process|port) \d+"), r"\1 N"),
+    (re.compile(r"^python +.*"), "python PATH"),
+    (re.compile(r"^[\d-]+ [\d:,]+ INFO"), "WHEN INFO"),
     (re.compile(r" +"), " "),
 )
 KEY = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
@@ -63,7 +71,15 @@ def test_every_command_has_an_example():
     assert shown == set(below.choices)
 
 
-def test_the_examples_say_what_the_program_says(home, tiny, monkeypatch, capsys):
+@pytest.fixture
+def server_ends(home, monkeypatch):
+    """Whatever the examples come to, no server is left behind."""
+    monkeypatch.setenv("ZIT_DATA_DIR", "data")
+    yield
+    asyncio.run(stop(ServerHome.of(Settings.load())))
+
+
+def test_the_examples_say_what_the_program_says(home, tiny, server_ends, monkeypatch, capsys):
     shutil.copytree(tiny, home / "tiny-model")
     monkeypatch.setenv("ZIT_MODEL", "tiny-model")
     monkeypatch.setenv("ZIT_CACHE_DIR", "cache")

@@ -23,9 +23,11 @@ from . import (
     models_command,
     plugins_command,
     serve_command,
+    server_command,
     store_commands,
     verify_command,
     version_command,
+    weights_commands,
 )
 from .console import Console
 from .context import Context, OpenRuntime
@@ -41,6 +43,8 @@ GROUPS: Sequence[Callable[[Commands], None]] = (
     serve_command.add_to,
     config_command.add_to,
     models_command.add_to,
+    weights_commands.add_to,
+    server_command.add_to,
     plugins_command.add_to,
     doctor_command.add_to,
     version_command.add_to,

@@ -1,19 +1,20 @@
-"""`zit-ext models`: the weights that are found, and the one that the settings name."""
+"""`zit-ext models`: the weights that are found, the one that the settings name, and those that are held."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 from ..errors import ModelError, RequestError
 from ..models import hub_cache
-from ..models.resolver import Resolver
-from ..policy import with_defaults
-from ..records import Request
+from ..models.naming import model_named
+from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
 from . import human
 from .context import Context
 from .found_weights import FoundWeights, found_weights
+from .held_weights import held_rows, show_held
 from .parser import Commands
 
 
@@ -21,9 +22,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add(
         "models",
         models,
-        help="list the weights that are found, and where",
-        description="Lists the weights in the model folders of the settings and in the Hugging Face cache. "
-        "Which ones a running program holds, that program knows: this one holds none.",
+        help="list the weights that are found and where, and those that are held",
+        description="Lists the weights in the model folders of the settings and in the Hugging Face cache, "
+        "and those that the model server holds. What a program holds in itself, only that program knows.",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -32,13 +33,15 @@ def models(options: argparse.Namespace, context: Context) -> int:
     settings = context.settings()
     found = found_weights(settings, context.environ)
     chosen = _chosen(settings)
+    held = asyncio.run(ServerRenderer(settings).holdings())
     if options.json:
         rows = [_row(each) for each in found]
         places = {
             "model_dirs": [str(each) for each in settings.model_dirs],
             "hugging_face_cache": str(hub_cache.cache_folder(context.environ)),
         }
-        context.console.json({"model": chosen, "found": rows, "places": places})
+        holds = None if held is None else held_rows(held)
+        context.console.json({"model": chosen, "found": rows, "places": places, "held": holds})
         return 0
     say = context.console.say
     where = chosen["path"] or f"not found: {chosen['problem']}"
@@ -55,16 +58,20 @@ def models(options: argparse.Namespace, context: Context) -> int:
     say()
     say(f"model folders: {', '.join(map(str, settings.model_dirs)) or 'none (set model_dirs)'}")
     say(f"Hugging Face cache: {hub_cache.cache_folder(context.environ)}")
+    say()
+    if held is None:
+        say("no model server runs that could hold weights")
+    else:
+        show_held(held, context.console)
     return 0
 
 
 def _chosen(settings: Settings) -> dict[str, Any]:
     """Return the model that requests get if they name none, and whether it is there."""
     try:
-        resolved = Resolver(settings).resolve(with_defaults(Request(prompt="", seed=0), settings))
+        model = model_named("", settings)
     except (ModelError, RequestError) as error:
         return {"source": settings.model, "path": None, "hashed": False, "problem": str(error)}
-    model = resolved.model
     path = None if model.path is None else str(model.path)
     return {"source": settings.model, "path": path, "hashed": model.digest is not None, "problem": None}
 

@@ -23,11 +23,10 @@ from .. import __version__
 from ..default_plugins.zimage import ZImage
 from ..errors import PluginError, ZitError
 from ..models.environment import EnvironmentBook
-from ..models.resolver import Resolver
+from ..models.naming import model_named
 from ..models.server_environments import facts_of_this_process
 from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
-from ..policy import with_defaults
 from ..questions import Questions
 from ..records import FieldValue, ModelRef, Request
 from ..renderers.local import LocalRenderer
@@ -162,7 +161,7 @@ class _Process:
     async def _preload(self) -> None:
         for source in self._settings.preload:
             try:
-                await self._renderer.preload(await asyncio.to_thread(resolved, self._settings, source))
+                await self._renderer.preload(await asyncio.to_thread(model_named, source, self._settings))
             except ZitError as error:
                 log.warning("%r was not preloaded: %s", source, error)
 
@@ -176,12 +175,6 @@ class _Process:
         from ..models import zimage  # brings torch: only when weights are really wanted
 
         return zimage.open_pipeline(model, self._settings)
-
-
-def resolved(settings: Settings, source: str) -> ModelRef:
-    """Return the weights of this name as a request would name them. Raises ModelError, RequestError."""
-    request = Request(prompt="", seed=0, model=ModelRef(source=source))
-    return Resolver(settings).resolve(with_defaults(request, settings)).model
 
 
 def _end_politely(server: ModelServer) -> None:

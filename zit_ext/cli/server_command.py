@@ -1,0 +1,129 @@
+"""`zit-ext server`: the process that keeps weights while programs come and go."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..model_server.home import ServerHome, State
+from ..model_server.starting import ServerPython, server_for, stop
+from ..models.holdings import Holdings
+from ..renderers.model_server import ServerRenderer
+from ..settings import Settings
+from . import human
+from .context import Context
+from .held_weights import held_rows, show_held
+from .parser import Commands
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add(
+        "server",
+        server,
+        help="say whether a model server runs, start it, stop it, read its log",
+        description="status (the default): the model server of the settings' device, and what it holds. "
+        "start: have one. stop: end it; programs that wait for a picture of it start a new one. "
+        "logs: the end of its log.",
+    )
+    parser.add_argument("what", nargs="?", choices=tuple(_ACTIONS), default="status")
+    parser.add_argument("--lines", type=int, default=20, metavar="N", help="how many lines of the log")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def server(options: argparse.Namespace, context: Context) -> int:
+    settings = context.settings()
+    return _ACTIONS[options.what](ServerHome.of(settings), settings, context)
+
+
+def _start(home: ServerHome, settings: Settings, context: Context) -> int:
+    async def start() -> None:
+        (await server_for(home, settings, ServerPython.own())).close()
+
+    asyncio.run(start())
+    return _status(home, settings, context)
+
+
+def _stop(home: ServerHome, settings: Settings, context: Context) -> int:
+    was_there = asyncio.run(stop(home))
+    if context.options.json:
+        context.console.json({"stopped": was_there})
+    else:
+        context.console.say("the model server has ended" if was_there else _none_runs(settings))
+    return 0
+
+
+def _status(home: ServerHome, settings: Settings, context: Context) -> int:
+    state = home.state()
+    held = asyncio.run(ServerRenderer(settings).holdings())
+    if context.options.json:
+        context.console.json(_row(home, settings, state, held))
+        return 0
+    say = context.console.say
+    if state is None:
+        say(_none_runs(settings))
+        return 0
+    say(f"a model server runs: process {state.pid}, port {state.port}, version {state.version}")
+    say(f"started {human.ago(time.time() - state.started_at)}")
+    say(f"device  {state.device if held is None else held.device}")
+    say(f"python  {state.python}")
+    say(f"log     {home.log}")
+    if held is None:
+        say("it does not say what it holds: it is of another version, or does not answer")
+        return 0
+    say(f"since its start: {human.count(held.loads, 'load')}, {human.count(held.renders, 'render')}")
+    if held.running or held.loading or held.queued:
+        doing = [f"renders with {held.running}" if held.running else ""]
+        doing += [f"reads {held.loading}" if held.loading else ""]
+        doing += [f"{human.count(held.queued, 'request')} wait" if held.queued else ""]
+        say(f"now: {', '.join(filter(None, doing))}")
+    say()
+    show_held(held, context.console)
+    return 0
+
+
+def _logs(home: ServerHome, settings: Settings, context: Context) -> int:
+    lines: list[str] = []
+    if home.log.exists():
+        with home.log.open(encoding="utf-8", errors="replace") as log:
+            lines = [line.rstrip("\n") for line in deque(log, maxlen=max(0, context.options.lines))]
+    if context.options.json:
+        context.console.json({"log": str(home.log), "output": str(home.output), "lines": lines})
+        return 0
+    if not lines:
+        context.console.note(f"nothing is in {home.log}")
+    for line in lines:
+        context.console.say(line)
+    return 0
+
+
+def _none_runs(settings: Settings) -> str:
+    return f"no model server runs (device {settings.device})"
+
+
+def _row(home: ServerHome, settings: Settings, state: State | None, held: Holdings | None) -> dict[str, Any]:
+    # The token stays where it is.
+    said = {} if state is None else {name: getattr(state, name) for name in _TOLD}
+    return {
+        "running": state is not None,
+        "device": settings.device,
+        **said,
+        "log": str(home.log),
+        "held": None if held is None else held_rows(held),
+        "loads": None if held is None else held.loads,
+        "renders": None if held is None else held.renders,
+        "queued": None if held is None else held.queued,
+    }
+
+
+_TOLD = ("pid", "port", "version", "device", "python", "started_at")
+
+_ACTIONS: Mapping[str, Callable[[ServerHome, Settings, Context], int]] = {
+    "status": _status,
+    "start": _start,
+    "stop": _stop,
+    "logs": _logs,
+}

@@ -20,7 +20,7 @@ from .rows import is_fresh
 from .running import Running, store_errors
 from .selection import Selection
 from .usage import Usage, measure
-from .verifying import Progress, Verifier, VerifyReport
+from .verifying import NOT_SOUND, Progress, Verifier, VerifyReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,7 @@ class Administration(Running):
         stale = evicted = 0
         before = self._read(index.totals).all_bytes
         now = self._now()
+        self._write(lambda desk: desk.mend())
         while gone := self._write(lambda desk: desk.upkeep.remove_stale(now)):
             stale += gone
         while gone := self._write(lambda desk: desk.room.trim()):
@@ -150,7 +151,8 @@ class Administration(Running):
     def verify(self, *, set_aside: bool = False, progress: Progress | None = None) -> VerifyReport:
         """Check every row, blob, file and sum; return what is wrong. Nothing is declared to be right.
 
-        With `set_aside`, damaged entries go into the quarantine, as they would at their next use.
+        With `set_aside`, damaged entries go into the quarantine, as they would at their next use, and what
+        the index says about itself is set right; an index that SQLite cannot trust is set aside as well.
         """
 
         def check(db: sqlite3.Connection) -> VerifyReport:
@@ -161,6 +163,10 @@ class Administration(Running):
             for problem in report.problems:
                 if problem.name in ("row_damaged", "corrupt", "blob_missing", "undecodable"):
                     report.set_aside += self._set_aside(Damage(problem.what, problem.name))
+            if any(each.name in ("miscounted", "index_damaged", "unused_blob") for each in report.problems):
+                self._write(lambda desk: desk.mend())
+            if any(each.what == NOT_SOUND for each in report.problems):
+                self._write(lambda desk: self._set_up_again(desk.opened.path))
         return report
 
     def export_to(self, path: Path | str, namespace: str | None = None) -> ArchiveReport:

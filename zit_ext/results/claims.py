@@ -151,7 +151,7 @@ class Claims:
         return Busy(key, row[3] + self._lease)
 
     def _is_over(self, key: str, owner: str, token: str, beat: int, beat_at: float) -> bool:
-        if not self._is_alive(owner):
+        if not self._is_alive(owner) or not isinstance(beat_at, (int, float)):
             return True
         now, steady = self._clock(), self._steady()
         seen = self._seen.get(key)

@@ -11,6 +11,7 @@ COUNTERS: Mapping[str, str] = {
     "row_damaged": "a row of the index did not hang together",
     "fields_differ": "an entry had the key that was asked for, and other fields",
     "index_malformed": "SQLite could not read the index; an empty one took its place",
+    "mended": "a sum, a limit or a reference of the index was wrong; it was set right",
     "healed": "a damaged entry was removed, so that the next render can take its place",
     # What was answered and not kept
     "queue_full": "too many results waited to be written",

@@ -43,6 +43,13 @@ class IndexMalformedError(StoreError):
         self.path = path
 
 
+class RowsDamagedError(sqlite3.DatabaseError):
+    """A row beside the entries holds what it cannot hold. `mending` sets it right."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"malformed: {what}")
+
+
 def is_malformed(error: BaseException) -> bool:
     """Tell whether SQLite says that the file is damaged, and not merely busy, full or out of reach."""
     if not isinstance(error, sqlite3.DatabaseError):
@@ -54,9 +61,9 @@ def is_malformed(error: BaseException) -> bool:
 
 
 def hex_of(value: object) -> str:
-    """Return a digest or key of the index as text; for anything else, raise what a malformed index raises."""
-    if not isinstance(value, bytes):
-        raise sqlite3.DatabaseError(f"malformed: {value!r} stands where a digest should")
+    """Return a digest or key of the index as text. Raises RowsDamagedError for anything else."""
+    if not isinstance(value, bytes) or len(value) != 32:
+        raise RowsDamagedError(f"{value!r} stands where a digest should")
     return value.hex()
 
 

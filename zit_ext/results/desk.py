@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..settings import Settings
-from . import index
+from . import index, mending
 from .blobs import Blobs
 from .database import SYNCHRONOUS, is_malformed, transaction
 from .dictionaries import Dictionaries
@@ -118,6 +118,10 @@ class Desk:
         try:
             if opened.was_malformed:
                 place.count("index_malformed")
+            if mending.broken(opened.db, mending.SMALL_RULES):  # even the caps are chosen by these
+                with transaction(opened.db):
+                    mending.mend(opened.db)
+                place.count("mended")
             desk = cls(place, opened)
             desk._make_right()
             return desk
@@ -129,7 +133,7 @@ class Desk:
         place, db = self.place, self.db
         rebooted = self._resume_time()
         others = place.owner.others()
-        was_clean = bool(db.execute("SELECT clean FROM totals").fetchone()[0])
+        was_clean = bool(index.of_totals(db, "clean"))
         self.after_a_crash = self.upkeep.recover() or not (was_clean or others)
         self._note_open()
         place.namespace_ttls.update((each.name, each.ttl_seconds) for each in index.all_namespaces(db))
@@ -162,6 +166,17 @@ class Desk:
         """Write down that the folders were searched for files that no row knows."""
         self.after_a_crash = False
         self.upkeep.note_swept()
+
+    def mend(self) -> bool:
+        """Set right what the index says about itself; tell whether anything was wrong."""
+        with transaction(self.db):
+            changed = mending.mend(self.db)
+        if changed:
+            log.warning("%d rows of the index were wrong, and are set right", changed)
+            self.place.count("mended")
+            self.upkeep.adopt_policy(self.place.settings.eviction)
+            self.room.reap()
+        return changed > 0
 
     def close(self) -> None:
         self.db.close()

@@ -22,18 +22,19 @@ class Dictionaries:
         data = self._known.get(dictionary)
         if data is None:
             row = db.execute("SELECT data FROM dictionaries WHERE id = ?", (dictionary,)).fetchone()
-            if row is None or _id_of(row[0]) != dictionary:
+            if row is None or not _is_whole(row[0], dictionary):
                 raise ValueError("the dictionary of the fields is gone or damaged")
             data = self._known[dictionary] = row[0]
         return fields.unpack(packed, data)
 
     def pack(self, db: sqlite3.Connection, canonical: bytes) -> tuple[bytes, int]:
         """Return packed fields and the dictionary they need, inside the caller's transaction."""
-        number, newest, data = db.execute(
-            "SELECT number, id, data FROM dictionaries ORDER BY number DESC LIMIT 1"
-        ).fetchone() or (0, 0, b"")
-        if newest and _id_of(data) != newest:
-            newest, data = 0, b""  # damaged: nothing new may come to depend on it
+        number, newest, data = 0, 0, b""
+        row = db.execute("SELECT number, id, data FROM dictionaries ORDER BY number DESC LIMIT 1").fetchone()
+        if row is not None:
+            number = row[0]
+            if _is_whole(row[2], row[1]):  # nothing new may come to depend on a damaged one
+                newest, data = row[1], row[2]
         packed = fields.pack(canonical, data)
         if len(packed) <= fields.POOR * len(canonical) or number >= fields.MAX_DICTIONARIES:
             return packed, newest
@@ -44,10 +45,15 @@ class Dictionaries:
         if newest and len(fields.pack(plain, data)) <= fields.POOR * len(plain):
             return packed, newest  # it is the prompt that is long
         db.execute(
-            "INSERT INTO dictionaries (id, data) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO dictionaries (id, data) VALUES (?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET data = excluded.data",  # one that was damaged is whole again
             (_id_of(plain), plain),
         )
         return fields.pack(canonical, plain), _id_of(plain)
+
+
+def _is_whole(data: object, id: object) -> bool:
+    return isinstance(data, bytes) and _id_of(data) == id
 
 
 def _id_of(data: bytes) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..records import Blob, Entry
+from .database import RowsDamagedError
+from .mending import MOST
 from .rows import SELECT_ROWS, Row, read_row
 
 
@@ -46,7 +50,21 @@ def totals(db: sqlite3.Connection) -> Totals:
         "SELECT entries, bytes, aside_bytes, (SELECT coalesce(sum(size), 0) FROM reservations), "
         "policy, floor, sequence, generation FROM totals"
     ).fetchone()
+    if row is None or not _are_sums(*row[:4], row[6]) or not isinstance(row[5], float):
+        raise RowsDamagedError("the sums of the store are no sums")
     return Totals(*row)
+
+
+def of_totals(db: sqlite3.Connection, column: str) -> Any:
+    """Return one value that is true of the whole store."""
+    row = db.execute(f"SELECT {column} FROM totals").fetchone()
+    if row is None:
+        raise RowsDamagedError("the sums of the store are gone")
+    return row[0]
+
+
+def _are_sums(*values: object) -> bool:
+    return all(type(value) is int and 0 <= value <= MOST for value in values)
 
 
 def find_namespace(db: sqlite3.Connection, name: str) -> Namespace | None:
@@ -54,14 +72,22 @@ def find_namespace(db: sqlite3.Connection, name: str) -> Namespace | None:
         "SELECT id, name, entries, bytes, ttl_seconds, max_bytes, max_entries FROM namespaces WHERE name = ?",
         (name,),
     ).fetchone()
-    return None if row is None else Namespace(*row)
+    return None if row is None else _namespace(row)
 
 
 def all_namespaces(db: sqlite3.Connection) -> list[Namespace]:
     found = db.execute(
         "SELECT id, name, entries, bytes, ttl_seconds, max_bytes, max_entries FROM namespaces ORDER BY name"
     )
-    return [Namespace(*row) for row in found]
+    return [_namespace(row) for row in found]
+
+
+def _namespace(row: tuple[Any, ...]) -> Namespace:
+    space = Namespace(*row)
+    limits_are_whole = space.ttl_seconds is None or isinstance(space.ttl_seconds, float)
+    if not (limits_are_whole and _are_sums(space.entries, space.bytes, space.max_bytes, space.max_entries)):
+        raise RowsDamagedError("a namespace's sums or limits are no numbers")
+    return space
 
 
 def namespace_of(db: sqlite3.Connection, name: str) -> Namespace:
@@ -217,10 +243,19 @@ def remove_entries(db: sqlite3.Connection, ids: Iterable[int]) -> None:
 def next_sequence(db: sqlite3.Connection) -> int:
     """Return the next number in the order of use."""
     db.execute("UPDATE totals SET sequence = sequence + 1")
-    number: int = db.execute("SELECT sequence FROM totals").fetchone()[0]
-    return number
+    number = of_totals(db, "sequence")
+    if not _are_sums(number):
+        raise RowsDamagedError("the order of use is no number")
+    return int(number)
 
 
 def rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Row]:
-    """Return the rows that a condition of ours picks. `where` is never made from what a user typed."""
-    return [read_row(each) for each in db.execute(f"{SELECT_ROWS}{where}", values)]
+    """Return the rows that a condition of ours picks. `where` is never made from what a user typed.
+
+    Damaged ones are left out: their next look-up, and `verify`, will say so.
+    """
+    found = []
+    for each in db.execute(f"{SELECT_ROWS}{where}", values):
+        with contextlib.suppress(ValueError):
+            found.append(read_row(each))
+    return found

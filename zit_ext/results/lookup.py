@@ -19,6 +19,7 @@ from .blobs import BlobMissingError, Blobs
 from .database import Pool, is_busy
 from .dictionaries import Dictionaries
 from .healing import Damage, canonical_of
+from .index import of_totals
 from .memory import Held, Memory
 from .rows import Row, expiry, find_row, is_fresh
 from .timekeeping import Timekeeper
@@ -112,7 +113,7 @@ class Lookup:
     def _still_counts(self, held: Held) -> bool:
         """Tell whether the entry is still in the index; another process may have removed it."""
         with self._quick.lend() as db:
-            generation = db.execute("SELECT generation FROM totals").fetchone()[0]
+            generation = of_totals(db, "generation")
             if generation == held.generation:
                 return True
             row = db.execute(
@@ -145,7 +146,7 @@ class Lookup:
         self._stale.pop(key, None)
         try:
             with self._readers.lend() as db:
-                generation = db.execute("SELECT generation FROM totals").fetchone()[0]
+                generation = of_totals(db, "generation")
                 row = find_row(db, key)
                 if row is None:
                     return None

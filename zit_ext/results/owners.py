@@ -97,8 +97,8 @@ class Owner:
 
 def is_alive(folder: Path, token: str) -> bool:
     """Tell whether the store with this token is open somewhere on this machine."""
-    if not _TOKEN.fullmatch(token):
-        return False
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        return False  # of a row that is damaged
     try:
         descriptor = os.open(folder / token, os.O_RDWR)
     except FileNotFoundError:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from ..errors import StoreFullError
 from . import index
 from .blobs import Blobs
-from .database import hex_of, transaction
+from .database import RowsDamagedError, hex_of, transaction
+from .mending import SUMS, broken
 
 _BATCH = 32
 _ATTEMPTS = 200
@@ -79,6 +80,7 @@ class Room:
                     if self._db.execute("SELECT 1 FROM reservations LIMIT 1").fetchone() is None:
                         break
             time.sleep(_PAUSE_SECONDS)  # another process writes or reads what we wait for
+        self._must_be_right()
         self._count("full")
         raise StoreFullError(size, self._why_full())
 
@@ -93,6 +95,7 @@ class Room:
             if reason is None:
                 return
             if self._evict_lowest(reason, keep=keep, space=space) is None:
+                self._must_be_right()
                 self._count("full")
                 raise StoreFullError(size, self._why_full())
 
@@ -239,6 +242,11 @@ class Room:
         self._count(reason)
         row = self._db.execute("SELECT size FROM blobs WHERE id = ? AND doomed", (blob,)).fetchone()
         return 0 if row is None else row[0]
+
+    def _must_be_right(self) -> None:
+        """Raise RowsDamagedError if it is only by a wrong sum that nothing fits."""
+        if broken(self._db, SUMS):
+            raise RowsDamagedError("the sums of the store are wrong")
 
     def _why_full(self) -> str:
         pinned = self._db.execute("SELECT count(*) FROM entries WHERE pinned").fetchone()[0]

@@ -19,8 +19,8 @@ from typing import TypeVar
 from ..errors import StoreError
 from ..setting_values import GB
 from ..settings import Settings
-from . import index
-from .database import IndexMalformedError, Pool, is_malformed
+from . import index, mending
+from .database import IndexMalformedError, Pool, RowsDamagedError, is_malformed
 from .desk import Desk, Workplace
 from .dictionaries import Dictionaries
 from .disk import Disk
@@ -145,7 +145,7 @@ class Running:
                 with self._readers.lend() as db:
                     return work(db)
             except IndexMalformedError as error:
-                self._replace_later(error.path)
+                self._replace_later(error)
                 self._writer.ask(lambda: None).result()
                 with self._readers.lend() as db:
                     return work(db)
@@ -174,6 +174,11 @@ class Running:
                 if not is_malformed(error):
                     raise
                 log.error("the index is malformed: %s", error)
+                if not (isinstance(error, RowsDamagedError) and desk.mend()):
+                    return work(self._set_up_again(desk.opened.path))
+            try:
+                return work(desk)
+            except RowsDamagedError:  # it is no better
                 return work(self._set_up_again(desk.opened.path))
 
     def _set_up_again(self, malformed: Path | None) -> Desk:
@@ -184,14 +189,18 @@ class Running:
         self._desk = Desk.set_up(self._place, malformed)
         return self._desk
 
-    def _replace_later(self, malformed: Path | None) -> None:
-        """Have the index replaced that a reader found malformed, or opened anew if it is gone."""
+    def _replace_later(self, malformed: IndexMalformedError | None) -> None:
+        """Have an index mended or replaced that a reader found malformed, or opened anew if it is gone."""
 
         def replace() -> None:
+            path = None if malformed is None else malformed.path
+            rows_only = malformed is not None and isinstance(malformed.__cause__, RowsDamagedError)
+            if rows_only and self._at_desk(lambda desk: desk.opened.path != path or desk.mend()):
+                return
             desk = self._desk
-            if desk is None or not desk.opened.is_current() or malformed == desk.opened.path:
+            if desk is None or not desk.opened.is_current() or path == desk.opened.path:
                 with store_errors():
-                    self._set_up_again(malformed)
+                    self._set_up_again(path)
 
         self._put(replace)
 
@@ -236,6 +245,8 @@ class Running:
         return max(0.05, min(self._due_flush, self._due_sweep) - time.monotonic())
 
     def _sweep_in_steps(self) -> Iterator[int]:
+        if self._at_desk(lambda desk: mending.broken(desk.db, mending.SMALL_RULES)):
+            self._at_desk(lambda desk: desk.mend())
         crashed = self._at_desk(lambda desk: desk.after_a_crash or desk.upkeep.recover())
         self._at_desk(lambda desk: desk.save_time())
         while self._at_desk(lambda desk: desk.upkeep.remove_stale(self._place.time.surely())):
@@ -245,6 +256,10 @@ class Running:
         if crashed or not 0 <= self._place.time.wall() - last < SEARCH_SECONDS:
             for folder in FAN_OUT:
                 self._at_desk(lambda desk, folder=folder: desk.upkeep.sweep_folder(folder))  # type: ignore[misc]
+                yield 1
+            for rule in mending.RULES:  # looked at one by one: writes get their turn in between
+                if self._at_desk(lambda desk, rule=rule: mending.is_broken(desk.db, rule)):  # type: ignore[misc]
+                    self._at_desk(lambda desk: desk.mend())
                 yield 1
             self._at_desk(lambda desk: desk.note_searched())
 

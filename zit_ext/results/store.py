@@ -58,7 +58,7 @@ class ResultStore(Administration):
             try:
                 return self._lookup.find(fingerprint)
             except IndexMalformedError as error:
-                self._replace_later(error.path)
+                self._replace_later(error)
             except FileNotFoundError:
                 self._replace_later(None)  # somebody deleted the folder under us
             return None
@@ -123,7 +123,7 @@ class ResultStore(Administration):
             try:
                 return self._claims.take(fingerprint.key, lambda: self.find(fingerprint))
             except IndexMalformedError as error:
-                self._replace_later(error.path)
+                self._replace_later(error)
                 raise
 
     def release(self, claim: Claim) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 TOLERANCE = 2.0
 """Seconds by which the wall clock may be corrected without being noticed."""
 DOUBT_SECONDS = 3600.0
+_SENSIBLE = 300 * 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class Timekeeper:
             return Reading(self._wall, self._at, self._drift, self._boot)
 
     def resume(self, last: Reading) -> None:
-        """Go on from what the last process wrote down."""
+        """Go on from what the last process wrote down; from here, if that makes no sense."""
+        if not all(_is_time(each) for each in (last.wall, last.steady, last.drift)):
+            return
         with self._lock:
             self._observe()
             if last.boot == self._boot and last.steady <= self._at:
@@ -99,6 +102,11 @@ class Timekeeper:
             self._drift += seconds
             if seconds > 0:
                 self._doubt_until = self._at + DOUBT_SECONDS
+
+
+def _is_time(value: object) -> bool:
+    """Tell whether this can be a reading of a clock, and not what a bad disk made of one."""
+    return isinstance(value, (int, float)) and -_SENSIBLE < value < _SENSIBLE
 
 
 def _boot_id() -> str:

@@ -91,15 +91,18 @@ class Upkeep:
     def _count_quarantine(self) -> None:
         """Count what a process set aside and died before it could say so; forget what somebody deleted."""
         with transaction(self._db):
-            known = {row[0] for row in self._db.execute("SELECT name FROM aside")}
+            known = dict(self._db.execute("SELECT name, size FROM aside"))
             there = set()
             with os.scandir(self._layout.quarantine) as files:
                 for file in files:
                     there.add(file.name)
-                    if file.name not in known:
-                        size = file.stat(follow_symlinks=False).st_size
-                        put_aside(self._db, (file.name, size), "found here", self._wall())
-            self._db.executemany("DELETE FROM aside WHERE name = ?", [(name,) for name in known - there])
+                    size = file.stat(follow_symlinks=False).st_size
+                    if file.name in known and known[file.name] != size:
+                        self._db.execute("DELETE FROM aside WHERE name = ?", (file.name,))
+                    put_aside(self._db, (file.name, size), "found here", self._wall())
+            self._db.executemany(
+                "DELETE FROM aside WHERE name = ?", [(name,) for name in known.keys() - there]
+            )
 
     # In idle moments
 
@@ -112,10 +115,10 @@ class Upkeep:
 
     def rescore(self) -> bool:
         """Compute some scores of a new policy; tell whether more are to do."""
-        if self._db.execute("SELECT rescored FROM totals").fetchone()[0] is None:
+        if index.of_totals(self._db, "rescored") is None:
             return False
         with transaction(self._db):
-            done = self._db.execute("SELECT rescored FROM totals").fetchone()[0] or 0
+            done = index.of_totals(self._db, "rescored") or 0
             totals = index.totals(self._db)
             found = self._db.execute(
                 SELECT_ROWS + "WHERE e.id > ? ORDER BY e.id LIMIT ?", (done, _BATCH)
@@ -187,7 +190,7 @@ class Upkeep:
 
     def last_swept(self) -> float:
         """Return when the folders were last searched; Unix seconds."""
-        found: float = self._db.execute("SELECT swept_at FROM totals").fetchone()[0]
+        found: float = index.of_totals(self._db, "swept_at")
         return found
 
     def empty_quarantine(self, older_than: float = 0.0) -> int:

@@ -68,7 +68,7 @@ def measure(
         (now, *values),
     ).fetchone()[0]
     if space is None:
-        hits, saved = db.execute("SELECT hits, saved_seconds FROM totals").fetchone()
+        hits, saved = index.of_totals(db, "hits"), index.of_totals(db, "saved_seconds")
     else:
         hits, saved = db.execute(
             "SELECT coalesce(sum(uses), 0), coalesce(sum(uses * cost), 0.0) FROM entries WHERE namespace = ?",

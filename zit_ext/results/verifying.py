@@ -16,7 +16,11 @@ from .details import every_row
 from .dictionaries import Dictionaries
 from .healing import canonical_of
 from .layout import FAN_OUT, Layout
+from .mending import POINTERS, SMALL_RULES, broken
 from .rows import Row
+
+NOT_SOUND = "its pages"
+"""What is damaged where SQLite itself finds fault with the index."""
 
 Progress = Callable[[int, int], None]
 """Called with how many entries were looked at, and how many there are."""
@@ -66,7 +70,7 @@ class Verifier:
 
     def run(self, progress: Progress | None = None) -> VerifyReport:
         """Look at every row, every blob (by its full digest, and decoded), every file and every sum."""
-        total = self._db.execute("SELECT entries FROM totals").fetchone()[0]
+        total = self._db.execute("SELECT count(*) FROM entries").fetchone()[0]
         for row in every_row(self._db):
             self._report.entries += 1
             if isinstance(row, str):
@@ -77,6 +81,7 @@ class Verifier:
                 progress(self._report.entries, total)
         self._check_files()
         self._check_sums()
+        self._check_index()
         return self._report
 
     def _check(self, row: Row) -> None:
@@ -145,6 +150,8 @@ class Verifier:
             "(SELECT coalesce(sum(bytes), 0) FROM namespaces), (SELECT coalesce(sum(size), 0) FROM entries), "
             "(SELECT coalesce(sum(refs), 0) FROM blobs), entries FROM totals"
         ).fetchone()
+        if found is None:
+            return  # `_check_index` says so
         names = (
             "entries",
             "bytes",
@@ -155,4 +162,12 @@ class Verifier:
         )
         for name, counted, there in zip(names, found[::2], found[1::2], strict=True):
             if counted != there:
-                self._report.note("miscounted", name, f"{counted:,} were counted, {there:,} are there")
+                self._report.note("miscounted", name, f"{counted} were counted, {there} are there")
+
+    def _check_index(self) -> None:
+        """Note what the index says about itself and cannot be, and what SQLite finds wrong with it."""
+        for name in broken(self._db, SMALL_RULES + POINTERS):
+            self._report.note("index_damaged", name, "it holds what it cannot hold, or points at nothing")
+        for (line,) in self._db.execute("PRAGMA integrity_check(20)").fetchall():
+            if line != "ok":
+                self._report.note("index_damaged", NOT_SOUND, str(line))

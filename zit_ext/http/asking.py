@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import policy
 from ..errors import GenerationStoppedError, RequestError
-from ..records import CacheMode, FileRef, InputImage, ModelRef, Outcome, Request, Result
+from ..records import CacheMode, FileRef, InputImage, ModelRef, Request, Result
 from ..request_json import image_of
 from .auth import Scope
 from .board import Running
@@ -176,6 +176,8 @@ class Making:
                     yield False
                 if self._task.done():
                     break
+                if any(each.stopped for each in self.running.values()):
+                    raise GenerationStoppedError("the generation was stopped")
                 if asked.gone():
                     raise HttpError(499, "client_gone", "the client has left")
                 if service.limits.seconds and now - started > service.limits.seconds:
@@ -216,8 +218,6 @@ class Making:
                 except asyncio.CancelledError:
                     running.stopped = True
                     raise
-                if running.stopped and result.status.outcome is not Outcome.HIT:
-                    raise GenerationStoppedError("the generation was stopped")
             return await self._as_bytes(result)
 
     async def _as_bytes(self, result: Result) -> Made:

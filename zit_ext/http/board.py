@@ -41,6 +41,11 @@ class Running:
     def wants_stop(self) -> bool:
         return self.stopped
 
+    def stop(self) -> None:
+        """Have the render stop at its next step, unless somebody else waits for it."""
+        self.stopped = True
+        self._tell()
+
     def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody listens any more
             self.loop.call_soon_threadsafe(self.changed.set)
@@ -72,7 +77,7 @@ class Board:
         """Have renders stop at their next step, unless somebody else waits for them; return how many."""
         chosen = [each for each in self.running(namespace) if number in (None, each.number)]
         for each in chosen:
-            each.stopped = True
+            each.stop()
         return len(chosen)
 
     async def is_empty_within(self, seconds: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import blobs, generating, health
+from . import a1111_dialect, blobs, generating, health, openai_dialect
 from .service import Route
 
 
@@ -13,4 +13,4 @@ def zit_routes() -> list[Route]:
 
 def all_routes() -> list[Route]:
     """Return every route of the program `zit-ext serve`."""
-    return zit_routes()
+    return [*zit_routes(), *openai_dialect.routes(), *a1111_dialect.routes()]

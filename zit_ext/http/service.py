@@ -24,6 +24,7 @@ from .errors import Dialect, HttpError, answer_to, as_http
 from .limits import Limits
 from .messages import Answer, Asked
 from .shelf import Shelf
+from .signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class Service:
         self.catalogue = Catalogue(settings)
         self.limits = Limits(settings)
         self.shelf = Shelf(runtime.store, settings.http_memory_bytes)
+        self.signer = Signer()
         self.routes = tuple(routes)
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], Route]] = []

@@ -104,9 +104,9 @@ def live_flags() -> dict[str, FieldValue]:
             "mkldnn_conv": _precision(getattr(mkldnn, "conv", None), ""),
         },
         "reduced_precision_reductions": {
-            "fp16": _plain(getattr(cuda.matmul, "allow_fp16_reduced_precision_reduction", None)),
-            "bf16": _plain(getattr(cuda.matmul, "allow_bf16_reduced_precision_reduction", None)),
-            "fp16_accumulation": _plain(getattr(cuda.matmul, "allow_fp16_accumulation", None)),
+            "fp16": _plain(_read(cuda.matmul, "allow_fp16_reduced_precision_reduction")),
+            "bf16": _plain(_read(cuda.matmul, "allow_bf16_reduced_precision_reduction")),
+            "fp16_accumulation": _plain(_read(cuda.matmul, "allow_fp16_accumulation")),
         },
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn": {
@@ -209,9 +209,17 @@ def _cpu() -> Mapping[str, FieldValue]:
 
 def _precision(backend: Any, old_name: str) -> FieldValue:
     """Return how a backend computes in float32. The old names raise where somebody used the new ones."""
-    if hasattr(backend, "fp32_precision"):
+    if _read(backend, "fp32_precision") is not None:
         return _asked(lambda: backend.fp32_precision)
     return _asked(lambda: getattr(backend, old_name)) if old_name else None
+
+
+def _read(backend: Any, name: str) -> Any:
+    """Return a switch of a backend, None if it has none. torch 2.1 raises AssertionError for those."""
+    try:
+        return getattr(backend, name, None)
+    except (AssertionError, RuntimeError):
+        return None
 
 
 def _asked(question: Any) -> FieldValue:

@@ -1,0 +1,436 @@
+"""The native cache in a fake webui: the order of calls is the real one's, the samples are real tensors."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.pipeline  # for torch
+
+
+def outcome(done) -> str:
+    (line,) = [each for each in done.comments if each.startswith("zit_ext: ")]
+    return line.removeprefix("zit_ext: ").partition(",")[0]
+
+
+def reason(done) -> str:
+    (line,) = [each for each in done.comments if each.startswith("zit_ext: ")]
+    return line.partition(", ")[2]
+
+
+def test_a_picture_made_before_comes_back_to_the_bit_and_nothing_is_encoded_or_rendered(webui):
+    first = webui.run()
+    encodes = webui.fake.encodes
+    second = webui.run()
+
+    assert (outcome(first), outcome(second)) == ("miss", "hit")
+    assert (first.renders, second.renders) == (1, 0)
+    assert webui.fake.encodes == encodes
+    assert (second.pictures, second.infotexts) == (first.pictures, first.infotexts)
+
+
+def test_what_the_cache_answers_is_what_the_webui_alone_would_have_made(webui):
+    kept = webui.run()
+    hit = webui.run()
+    webui.scripts.clear()
+    alone = webui.run()
+
+    assert alone.renders == 1
+    assert kept.pictures == hit.pictures == alone.pictures
+    assert kept.infotexts == hit.infotexts == alone.infotexts
+
+
+def test_a_restart_of_the_webui_forgets_nothing(start):
+    first = start().run()
+    second = start().run()
+
+    assert (outcome(second), second.renders) == ("hit", 0)
+    assert second.pictures == first.pictures
+
+
+def test_reloading_the_ui_forgets_nothing(webui):
+    first = webui.run()
+    webui.fake.callbacks.clear()
+    webui.native_cache.register()
+
+    assert outcome(webui.run()) == "hit"
+    webui.fake.load_model()
+    assert webui.run().pictures == first.pictures
+
+
+def test_a_job_is_answered_batch_by_batch(webui):
+    webui.run(seed=7)
+    many = webui.run(seed=6, n_iter=3)
+    alone = [webui.run(seed=seed) for seed in (6, 7, 8)]
+
+    assert many.renders == 2
+    assert [outcome(each) for each in alone] == ["hit"] * 3
+    assert many.pictures == [each.pictures[0] for each in alone]
+
+
+def test_pictures_that_were_sampled_together_are_kept_together(webui):
+    webui.run(seed=6, batch_size=2)
+
+    assert outcome(webui.run(seed=6, batch_size=2)) == "hit"
+    assert outcome(webui.run(seed=6)) == "miss"
+
+
+def test_the_infotext_is_whole_whatever_was_in_it_before(webui):
+    # In the second batch of a job the sampler writes what the first has written already.
+    many = webui.run(seed=6, n_iter=2)
+    alone = webui.run(seed=7)
+
+    assert outcome(alone) == "hit"
+    assert alone.infotexts == [many.infotexts[1]]
+    assert "Schedule type" in alone.infotexts[0]
+
+
+def lora(webui, data=b"lora", name="style"):
+    path = webui.fake.write(f"lora/{name}.safetensors", data)
+    webui.fake.modules["networks"].available_network_aliases[name] = SimpleNamespace(filename=str(path))
+    return {"extra_network_data": {"lora": [(name, 1.0)]}}
+
+
+def embed(webui, name, values):
+    import torch
+
+    database = webui.fake.modules["modules.sd_hijack"].model_hijack.embedding_db
+    database.word_embeddings[name] = SimpleNamespace(vec=torch.tensor(values))
+
+
+CHANGES = {
+    "prompt": lambda webui: {"prompt": "a dog"},
+    "negative prompt": lambda webui: {"negative_prompt": "blurry"},
+    "seed": lambda webui: {"seed": 99},
+    "steps": lambda webui: {"steps": 5},
+    "an attribute that nobody knows": lambda webui: {"unknown": 1},
+    "a LoRA": lora,
+    "an option": lambda webui: webui.fake.options.data.update(CLIP_stop_at_last_layers=2) or {},
+    "an option that nobody knows": lambda webui: webui.fake.options.data.update(new=1) or {},
+    "the command line": lambda webui: (
+        setattr(webui.fake.modules["modules.shared"].cmd_opts, "no_half", False) or {}
+    ),
+    "precision": lambda webui: setattr(webui.fake.modules["modules.devices"], "dtype_vae", "bfloat16") or {},
+    "an embedding that the prompt names": lambda webui: embed(webui, "Cat", [1.0]) or {},
+    "a variation seed": lambda webui: {"subseed_strength": 0.5},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_whatever_changes_the_picture_is_a_miss(webui, change):
+    webui.run()
+
+    assert outcome(webui.run(**change(webui))) == "miss"
+
+
+UNIMPORTANT = {
+    "how it is saved": lambda webui: webui.fake.options.data.update(jpeg_quality=50) or {},
+    "a setting of ours": lambda webui: webui.fake.options.data.update(zit_max_entries="7") or {},
+    "where the webui listens": lambda webui: (
+        setattr(webui.fake.modules["modules.shared"].cmd_opts, "port", 1) or {}
+    ),
+    "an embedding that no prompt names": lambda webui: embed(webui, "dog", [1.0]) or {},
+    "a subseed without strength": lambda webui: {"subseeds": [123]},
+}
+
+
+@pytest.mark.parametrize("change", UNIMPORTANT.values(), ids=list(UNIMPORTANT))
+def test_what_changes_no_picture_costs_no_hit(webui, change):
+    webui.run()
+
+    assert outcome(webui.run(**change(webui))) == "hit"
+
+
+def test_the_strength_and_the_content_of_a_lora_count(webui):
+    asked = lora(webui)
+    webui.run(**asked)
+    assert outcome(webui.run(**asked)) == "hit"
+
+    assert outcome(webui.run(extra_network_data={"lora": [("style", 0.5)]})) == "miss"
+    assert outcome(webui.run(**lora(webui, b"other", "other"))) == "miss"
+
+
+def test_another_checkpoint_under_the_same_name_is_a_miss_once_it_is_loaded(webui):
+    first = webui.run()
+    webui.fake.write("models/tiny.safetensors", b"other weights")
+    not_loaded_yet = webui.run()
+    webui.fake.model = type(webui.fake.model)(webui.fake)
+    webui.fake.modules["modules.sd_models"].model_data.sd_model = webui.fake.model
+    webui.fake.load_model()
+    loaded = webui.run()
+
+    assert outcome(not_loaded_yet) == "bypass"
+    assert "has changed since it was loaded" in reason(not_loaded_yet)
+    assert not_loaded_yet.pictures == first.pictures  # the webui still holds the old weights
+    assert outcome(loaded) == "miss"
+    assert loaded.pictures != first.pictures
+
+
+def test_a_lora_file_that_the_webui_did_not_read_again_is_bypassed(webui):
+    asked = lora(webui)
+    first = webui.run(**asked)
+    path = webui.fake.folder / "lora" / "style.safetensors"
+    time = path.stat().st_mtime
+    path.write_bytes(b"another")
+    os.utime(path, (time, time))  # as an archive unpacks it: the webui does not notice
+    second = webui.run(**asked)
+    os.utime(path, (time + 5, time + 5))  # now it does
+    third = webui.run(**asked)
+
+    assert outcome(second) == "bypass"
+    assert second.pictures == first.pictures
+    assert outcome(third) == "miss"
+    assert third.pictures != first.pictures
+
+
+class Other(SimpleNamespace):
+    """Something that has no one spelling."""
+
+
+def test_a_script_that_may_change_the_model_is_bypassed_by_name_while_it_is_in_use(webui):
+    Base = webui.fake.modules["modules.scripts"].Script  # noqa: N806
+
+    class Patches(Base):
+        name = "patcher"
+
+        def process(self, p, *args): ...
+
+    webui.add(Patches(), [False, 1.0], defaults=[False, 1])
+    webui.run()
+    assert outcome(webui.run()) == "hit"
+
+    webui.scripts[-1] = (webui.scripts[-1][0], [True, 1.0])
+    done = webui.run()
+    assert (outcome(done), done.renders) == ("bypass", 1)
+    assert "patcher" in reason(done)
+
+
+def test_a_script_that_only_touches_pictures_costs_no_hit(webui):
+    Base = webui.fake.modules["modules.scripts"].Script  # noqa: N806
+
+    class Polishes(Base):
+        name = "polisher"
+
+        def postprocess_image(self, p, pp, *args): ...
+
+    webui.add(Polishes(), [1], defaults=[0])
+    webui.run()
+    webui.scripts[-1] = (webui.scripts[-1][0], [Other()])
+
+    assert outcome(webui.run()) == "hit"
+
+
+REFUSED = {
+    "something unhashable": (lambda webui: {"unknown": Other()}, "unknown is a Other"),
+    "a chosen script": (lambda webui: choose(webui), "may do anything"),
+    "hires of a finished picture": (lambda webui: {"firstpass_image": object()}, "differs from run to run"),
+    "a hypernetwork": (
+        lambda webui: webui.fake.modules["modules.shared"].loaded_hypernetworks.append(1) or {},
+        "hypernetwork",
+    ),
+    "another UNet": (
+        lambda webui: setattr(webui.fake.modules["modules.sd_unet"], "current_unet", 1) or {},
+        "another UNet",
+    ),
+    "a network that nobody knows": (
+        lambda webui: {"extra_network_data": {"other": ["x"]}},
+        "<other:...>",
+    ),
+    "an approximate VAE": (
+        lambda webui: webui.fake.options.data.update(sd_vae_decode_method="TAESD") or {},
+        "TAESD",
+    ),
+    "hires with the NV generator": (
+        lambda webui: (
+            webui.fake.options.data.update(randn_source="NV")
+            or {"enable_hr": True, "latent_scale_mode": None, "hr_upscaler": "Lanczos"}
+        ),
+        "not repeatable",
+    ),
+    "another extension in our place": (lambda webui: {"sample": lambda **named: None}, "replaces how"),
+}
+
+
+def choose(webui):
+    from .fake_webui import Runner, Script
+
+    runner = Runner()
+    script = Script()
+    script.filename, script.name = str(webui.fake.folder / "scripts" / "custom_code.py"), "custom code"
+    runner.selectable_scripts.append(script)
+    return {"scripts_value": runner, "script_args_value": [1]}
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_what_cannot_be_told_for_sure_is_bypassed_with_the_reason(webui, change, words):
+    job = webui.job(**change(webui))
+    if "sample" in vars(job):
+        real = type(job).sample
+        job.sample = lambda **named: real(job, **named)
+    first = webui.finish(job)
+
+    assert outcome(first) == "bypass"
+    assert words in reason(first)
+    assert first.renders == 1
+    assert webui.engine.store.usage().entries == 0
+
+
+def test_img2img_is_bypassed_with_the_reason(webui):
+    webui.script.is_img2img = True
+    done = webui.run()
+
+    assert (outcome(done), reason(done)) == ("bypass", "img2img is not kept yet")
+
+
+@pytest.mark.parametrize("flag", ["interrupted", "skipped"])
+def test_half_a_picture_is_never_kept(webui, flag):
+    state = webui.fake.modules["modules.shared"].state
+    webui.fake.during_render = lambda p: setattr(state, flag, True)
+    stopped = webui.run()
+    setattr(state, flag, False)
+    webui.fake.during_render = lambda p: None
+
+    assert "interrupted" in reason(stopped)
+    assert outcome(webui.run()) == "miss"
+
+
+def test_settings_that_change_in_mid_render_are_not_kept(webui):
+    webui.fake.during_render = lambda p: webui.fake.options.data.update(CLIP_stop_at_last_layers=2)
+    changed = webui.run()
+
+    assert "settings changed" in reason(changed)
+    assert webui.engine.store.usage().entries == 0
+
+
+def test_weights_that_change_in_mid_render_are_not_kept(webui):
+    webui.fake.during_render = lambda p: webui.fake.write("models/tiny.safetensors", b"new")
+    changed = webui.run()
+
+    assert "changed while it was rendered" in reason(changed)
+    assert webui.engine.store.usage().entries == 0
+
+
+def test_an_infotext_that_cannot_be_kept_is_not_kept(webui):
+    webui.fake.during_render = lambda p: p.extra_generation_params.update(call=print)
+
+    assert "infotext" in reason(webui.run())
+    assert webui.engine.store.usage().entries == 0
+
+
+def test_prompts_are_encoded_on_a_hit_where_that_writes_the_infotext(webui):
+    webui.fake.options.data["emphasis"] = "No norm"
+    webui.run(prompt="a (red:1.2) cat")
+    encodes = webui.fake.encodes
+    hit = webui.run(prompt="a (red:1.2) cat")
+
+    assert (outcome(hit), hit.renders) == ("hit", 0)
+    assert webui.fake.encodes == encodes + 1
+
+
+def test_the_refiner_may_ask_for_conditions_in_mid_render(webui):
+    webui.fake.during_render = lambda p: p.setup_conds()
+    first = webui.run()
+
+    assert outcome(first) == "miss"
+    assert webui.fake.encodes == 2
+    assert outcome(webui.run()) == "hit"
+
+
+def test_the_job_has_its_own_methods_again_afterwards(webui):
+    for _ in range(2):
+        job = webui.job()
+        webui.finish(job)
+        assert not {"sample", "setup_conds"} & vars(job).keys()
+
+
+def test_nothing_is_touched_while_it_is_switched_off(webui):
+    webui.scripts[0] = (webui.script, [False])
+    done = webui.run()
+    assert (done.comments, done.renders) == ([], 1)
+
+    webui.fake.options.data["zit_native_cache"] = True
+    assert outcome(webui.run()) == "miss"
+
+
+def test_a_damaged_entry_costs_a_hit_and_not_a_picture(webui, tmp_path):
+    first = webui.run()
+    (blob,) = [each for each in (tmp_path / "cache" / "results").rglob("*") if is_blob(each)]
+    damaged = bytearray(blob.read_bytes())
+    damaged[-3] ^= 1
+    webui.engine.store._memory.drop(next(iter(webui.engine.store.entries())).key)
+    blob.write_bytes(damaged)
+    second = webui.run()
+
+    assert (outcome(second), second.renders) == ("miss", 1)
+    assert second.pictures == first.pictures
+
+
+def is_blob(path) -> bool:
+    return path.is_file() and "blobs" in path.parts
+
+
+def test_a_fault_of_ours_costs_a_hit_and_not_a_picture(webui, monkeypatch, caplog):
+    def broken(*arguments):
+        raise KeyError("a webui that we do not know")
+
+    monkeypatch.setattr(webui.native_cache, "question", broken)
+    done = webui.run()
+
+    assert (outcome(done), done.renders) == ("bypass", 1)
+    assert "KeyError" in reason(done)
+    assert "could not be asked" in caplog.text
+
+
+def test_a_store_that_cannot_be_opened_costs_no_picture(webui):
+    webui.run()
+    webui.engine.store.close()
+    done = webui.process(webui.job())
+
+    assert (outcome(done), len(done.pictures)) == ("bypass", 1)
+
+
+def test_the_settings_can_switch_the_cache_off(start, monkeypatch):
+    monkeypatch.setenv("ZIT_DISABLE_CACHE", "1")
+    webui = start()
+    webui.run()
+
+    assert "switch the cache off" in reason(webui.run())
+
+
+def test_entries_lie_in_a_namespace_of_their_own_and_count_what_they_save(webui):
+    webui.run()
+    webui.run()
+    (entry,) = webui.engine.store.entries()
+    counted = webui.engine.metrics.snapshot()
+
+    assert (entry.namespace, entry.blob.media_type) == ("a1111", "application/x-safetensors")
+    assert entry.prompt == "a cat"
+    assert (counted.requests, counted.saved_seconds > 0) == ({"miss": 1, "hit": 1}, True)
+
+
+def test_the_settings_page_shows_every_setting_but_those_that_name_code(webui):
+    from zit_ext import Settings
+
+    webui.settings_page.register()
+    for added in webui.fake.callbacks["ui_settings"]:
+        added()
+    shown = webui.fake.options.added
+
+    assert {f"zit_{each.name}" for each in Settings.described()} - shown.keys() == {
+        "zit_server_python",
+        "zit_plugin_dir",
+    }
+    assert shown["zit_native_cache"].default is False
+    assert all(each.details["restrict_api"] for name, each in shown.items() if name != "zit_native_cache")
+
+
+def test_a_wrong_value_on_the_settings_page_is_reported_and_left_out(webui, caplog):
+    webui.fake.options.data |= {"zit_max_entries": "many", "zit_ttl_seconds": "7d"}
+    webui.settings_page._add_page()
+    settings, wrong = webui.settings_page.host.settings()
+
+    assert (settings.max_entries, settings.ttl_seconds) == (1000, 7 * 86_400)
+    assert len(wrong) == 1
+    assert "max_entries" in caplog.text

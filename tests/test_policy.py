@@ -83,6 +83,29 @@ def test_another_medium_has_no_sides_and_no_picture_scheduler():
     assert asked.width == 0
 
 
+@pytest.mark.parametrize("width", ["wide", 1.5, object(), -1])
+def test_another_medium_has_whole_numbers_all_the_same(width):
+    with pytest.raises(RequestError, match="width"):
+        at_the_door(make_request(media_type="video/webm", width=width))
+
+
+def test_a_media_type_has_one_spelling():
+    assert at_the_door(make_request(media_type="Image/PNG", width=512)) == at_the_door(
+        make_request(width=512)
+    )
+    for wrong in ("png", "image/", "audio/wav; rate=8000", None, 1):
+        with pytest.raises(RequestError, match="without parameters"):
+            at_the_door(make_request(media_type=wrong))
+
+
+def test_what_a_caller_keeps_in_hand_is_copied_at_the_door():
+    theirs = {"host.levels": [1.0, (2, {"a": -0.0})]}
+    asked = at_the_door(make_request(extra=theirs, scheduler=SchedulerRef(config={"shifts": [3.0]})))
+    theirs["host.levels"][1][1]["a"] = 7
+    assert repr(asked.extra) == "{'host.levels': [1, [2, {'a': 0}]]}"
+    assert repr(asked.scheduler.config) == "{'shifts': [3]}"
+
+
 @given(st.floats(max_value=0, allow_nan=False, allow_infinity=False))
 def test_without_guidance_the_negative_prompt_has_no_effect(guidance):
     assert normalised(make_request(guidance=guidance, negative_prompt="ugly")).negative_prompt == ""

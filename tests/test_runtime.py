@@ -120,6 +120,20 @@ def test_closing_twice_is_fine_and_asking_afterwards_says_so(settings, ask):
         runtime.submit(ask())
 
 
+def test_who_still_waits_when_it_closes_is_told_so(settings, ask):
+    pipeline = FakePipeline(sizes={})
+    pipeline.gate.clear()
+    runtime = Runtime(settings, plugins=find_plugins(entry_points=False), renderer=FakeRenderer(pipeline))
+    try:
+        future = runtime.submit(ask())
+        assert pipeline.started.wait(30)
+        runtime.close(patience=0.1)
+        with pytest.raises(EngineClosedError):
+            future.result(30)
+    finally:
+        pipeline.gate.set()
+
+
 def test_the_broken_disk_story_ends_in_pictures(settings, ask, tmp_path):
     (tmp_path / "file").write_text("in the way")
     plugins = find_plugins(entry_points=False)

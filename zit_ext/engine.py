@@ -17,7 +17,14 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from . import policy
-from .errors import EngineClosedError, NotCachedError, PluginError, StoreError, ZitError
+from .errors import (
+    EngineClosedError,
+    GenerationStoppedError,
+    NotCachedError,
+    PluginError,
+    StoreError,
+    ZitError,
+)
 from .keeping import Keeper
 from .metrics import Metrics
 from .pipeline import Rendered, Watcher
@@ -28,7 +35,7 @@ from .records import CacheMode, Fingerprint, Outcome, Request, Result, Status
 from .results.claims import Busy, Claim
 from .results.store import Found, ResultStore
 from .settings import Settings
-from .watching import Audience
+from .watching import Audience, wants_stop
 from .workers import SingleFlight
 
 log = logging.getLogger(__name__)
@@ -74,6 +81,7 @@ class Engine:
         self._keeper = Keeper(self._questions, files, store, metrics, self._lookups, self._shrug)
         self._flights: SingleFlight[Result] = SingleFlight()
         self._audiences: dict[str, Audience] = {}
+        self._answering: set[asyncio.Future[None]] = set()
         self._open = False
         self._store_open = False
 
@@ -88,11 +96,17 @@ class Engine:
         return self
 
     async def close(self, patience: float = 30.0) -> None:
-        """Finish what was promised (digests within `patience` seconds, writes), then let go of all."""
+        """Stop what renders, finish what was promised (digests within `patience` seconds, writes), let go.
+
+        Whoever waits is answered first, or told that the engine was closed. Twice is fine.
+        """
         self._open = False
-        await self._keeper.close(patience)
         await self.renderer.close()
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=patience)
+        await self._keeper.close(patience)
         if self._store_open:
+            self._store_open = False
             await self._in(self._lookups, self._close_store)
         self._lookups.shutdown(wait=True)
 
@@ -108,11 +122,16 @@ class Engine:
         asked = self.at_the_door(request)
         bypass = self._bypass(asked)
         asked = _with_seed(asked)
+        answered = asyncio.get_running_loop().create_future()
+        self._answering.add(answered)
         try:
             result = await self._answer(asked, bypass, watcher)
         except ZitError as error:
             self.metrics.event(f"answered_{type(error).__name__}")
             raise
+        finally:
+            self._answering.discard(answered)
+            answered.set_result(None)
         result = replace(result, seconds=time.perf_counter() - started, request=asked)
         self._hooks.request_finished(asked, result, result.seconds)
         return result
@@ -167,12 +186,28 @@ class Engine:
             self._shrug(error, "answering without the cache")
             bypass = Bypass("plugin_failed", str(error))
             return await self._without_cache(request, bypass, watcher)
+        while True:
+            try:
+                return await self._in_flight(question, watcher)
+            except _StoppedByOthersError:
+                # Whoever was there before us wanted no picture. We do: the next flight may be ours.
+                if not self._open:
+                    raise
+
+    async def _in_flight(self, question: Question, watcher: Watcher | None) -> Result:
+        """Start the run that answers this, or share it. Raises _StoppedByOthersError."""
+        shared = False
         audience = self._audiences.setdefault(question.flight, Audience())
         try:
             with audience.seat(watcher):
+                shared = self._flights.is_under_way(question.flight)
                 result, shared = await self._flights.join(
                     question.flight, lambda: self._find_or_render(question, audience)
                 )
+        except GenerationStoppedError as error:
+            if shared and not (watcher is not None and wants_stop(watcher)):
+                raise _StoppedByOthersError(str(error)) from error
+            raise
         finally:
             if not audience.seats and self._audiences.get(question.flight) is audience:
                 audience.stop()
@@ -197,7 +232,7 @@ class Engine:
             )
         claim: Claim | None = None
         if known is not None and mode is CacheMode.USE:
-            taken = await self._claim(known)
+            taken = await self._claim(known, audience)
             if isinstance(taken, Found):
                 return self._hit(question, taken)
             claim = taken
@@ -251,6 +286,8 @@ class Engine:
         return _rendered_result(resolved, rendered, status)
 
     async def _render(self, request: Request, audience: Audience) -> Rendered:
+        if not self._open:
+            raise EngineClosedError("the engine was closed")
         try:
             return await self.renderer.render(request, audience)
         finally:
@@ -269,8 +306,11 @@ class Engine:
             self._shrug(error, "rendering instead")
             return None
 
-    async def _claim(self, known: Fingerprint) -> Claim | Found | None:
-        """Return the right to render this, or the answer that another process made meanwhile."""
+    async def _claim(self, known: Fingerprint, audience: Audience) -> Claim | Found | None:
+        """Return the right to render this, or the answer that another process made meanwhile.
+
+        Raises GenerationStoppedError and EngineClosedError while another process is at it.
+        """
         try:
             while True:
                 asking = asyncio.ensure_future(self._in(self._lookups, self.store.try_claim, known))
@@ -281,6 +321,10 @@ class Engine:
                     raise
                 if not isinstance(taken, Busy):
                     return taken
+                if audience.wants_stop():
+                    raise GenerationStoppedError("the generation was stopped before it began")
+                if not self._open:
+                    raise EngineClosedError("the engine was closed")
                 await asyncio.sleep(random.uniform(0.02, 0.1))
         except StoreError as error:
             self._shrug(error, "rendering without asking the other processes")
@@ -311,7 +355,15 @@ class Engine:
         self.metrics.event(type(error).__name__)
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+        try:
+            asked = asyncio.get_running_loop().run_in_executor(pool, function, *args)
+        except RuntimeError as error:  # its threads have ended
+            raise EngineClosedError("the engine was closed") from error
+        return await asked
+
+
+class _StoppedByOthersError(GenerationStoppedError):
+    """A shared run was stopped by those who were there before."""
 
 
 def _with_seed(request: Request) -> Request:
@@ -323,4 +375,10 @@ def _with_seed(request: Request) -> Request:
 
 
 def _rendered_result(request: Request, rendered: Rendered, status: Status) -> Result:
-    return Result(content=rendered.content, status=status, request=request, warnings=rendered.warnings)
+    return Result(
+        content=rendered.content,
+        status=status,
+        request=request,
+        seconds=rendered.seconds,
+        warnings=rendered.warnings,
+    )

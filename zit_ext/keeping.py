@@ -56,6 +56,11 @@ class Keeper:
         if not rendered.faithful:
             self._metrics.event("not_faithful")
             return Offer(None, False, "not kept: a fallback changed the picture")
+        if rendered.media_type != question.request.media_type:
+            # Plugins were asked about what was asked for; what they would say of this, nobody knows.
+            self._metrics.event("another_medium")
+            wanted = question.request.media_type
+            return Offer(None, False, f"not kept: {wanted} was asked for, and this is {rendered.media_type}")
         if is_pending(question.request):
             self._spawn(self._keep_when_hashed(question, rendered))
             return Offer(None, True, "kept as soon as the weights are hashed")

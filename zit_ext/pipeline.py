@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
+from .codecs import PNG, Pixels
 from .records import Content, FieldValue, Request
 
 
@@ -62,6 +63,10 @@ class Rendered:
     faithful: bool = True
     """False after a fallback that changes bits (tiles after out of memory): never kept."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def media_type(self) -> str:
+        return PNG if isinstance(self.content, Pixels) else self.content.media_type
 
 
 class Pipeline(Protocol):

@@ -142,6 +142,10 @@ def plain_fields(name: str, version: int, answer: object) -> dict[str, FieldValu
         if not isinstance(field_name, str) or not field_name:
             raise WrongError(f"gave a field whose name is {field_name!r}, not text")
         full = field_name if "." in field_name else f"{name}.{field_name}"
+        if full in found:
+            raise WrongError(f"gave field {full!r} twice, with its short name and its long one")
+        if full == f"{name}.fields_version":
+            raise WrongError("gave a field called 'fields_version'; that one is the attribute of your module")
         found[full] = _plain(value, full, 0)
     if found:
         found[f"{name}.fields_version"] = version

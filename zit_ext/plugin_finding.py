@@ -13,10 +13,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import Distribution, EntryPoint, distributions
 from importlib.metadata import entry_points as entry_points_of
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +32,12 @@ from .default_plugins import log as log_plugin
 from .errors import PluginError
 from .plugin_checks import Declared, WrongError, check_hooks, check_name, declared_by, passes
 from .plugin_trouble import Troubles
+from .plugin_watch import WATCH, Call
 
 log = logging.getLogger(__name__)
+
+GROUP = "zit_ext"
+"""The entry points of plugins."""
 
 DEFAULT_PLUGINS: Mapping[str, ModuleType] = {
     "core": core_fields,
@@ -132,37 +139,72 @@ def find_plugins(
     folder: Path | None = None,
     entry_points: bool = True,
     troubles: Troubles | None = None,
+    slow_seconds: float = 0.0,
+    hang_seconds: float = 0.0,
 ) -> Plugins:
     """Return the default plugins, the installed ones and those in the folder.
 
     What cannot be loaded is left out and reported; nothing is raised. What is disabled is not even
-    imported.
+    imported. An import that takes longer than `slow_seconds` is named, and one that does not end within
+    `hang_seconds` while it still runs; 0 means never.
     """
     manager = pluggy.PluginManager("zit_ext")
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager, troubles=troubles or Troubles(), disabled=frozenset(disabled))
+    imports = _Imports(plugins.troubles, slow_seconds, hang_seconds)
     for name, module in DEFAULT_PLUGINS.items():
         plugins.register(module, name, "built in")
     if entry_points:
-        _add_all(plugins, _packages())
+        _add_all(plugins, _packages(), imports)
     if folder is not None:
-        _add_all(plugins, _files(folder))
+        _add_all(plugins, _files(folder), imports)
     return plugins
 
 
 _Candidate = tuple[str, str, Callable[[], object]]
 
 
-def _add_all(plugins: Plugins, candidates: Iterable[_Candidate]) -> None:
+def _add_all(plugins: Plugins, candidates: Iterable[_Candidate], imports: _Imports) -> None:
     for name, origin, load in candidates:
-        if name in BUILT_IN:
-            plugins.leave_out(f"{name} ({origin})", origin, f"a built-in plugin is called {name!r}")
+        # Two of one name are told apart by where they come from: that is how the second one is disabled.
+        longer = f"{name} ({origin})"
+        if longer in plugins.disabled:
+            plugins.reports[longer] = PluginReport(longer, origin, disabled=True)
+        elif name in BUILT_IN:
+            plugins.leave_out(longer, origin, f"a built-in plugin is called {name!r}")
         elif name in plugins.disabled:
             plugins.reports[name] = PluginReport(name, origin, disabled=True)
         elif name in plugins.reports:
-            plugins.leave_out(f"{name} ({origin})", origin, f"another plugin is called {name!r} already")
+            plugins.leave_out(longer, origin, f"another plugin is called {name!r} already")
         else:
-            _add(plugins, name, origin, load)
+            _add(plugins, name, origin, lambda name=name, load=load: imports.watch(name, load))  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class _Imports:
+    """Notices imports that take long: a program that starts waits for each of them."""
+
+    troubles: Troubles
+    slow_seconds: float
+    hang_seconds: float
+
+    def watch(self, name: str, load: Callable[[], object]) -> object:
+        call = Call(name, "its import", self.hang_seconds, self._hangs)
+        started = time.perf_counter()
+        WATCH.begin(call)
+        try:
+            return load()
+        finally:
+            WATCH.end(call)
+            seconds = time.perf_counter() - started
+            if 0 < self.slow_seconds < seconds:
+                log.warning("plugin %r took %.1f s to be imported", name, seconds)
+                self.troubles.add(name, "", "slow", f"its import took {seconds:.1f} s")
+
+    def _hangs(self, call: Call, stack: str) -> None:
+        words = f"its import did not end within {call.limit:g} s"
+        log.error("plugin %r: %s; it is here:\n%s", call.plugin, words, stack)
+        self.troubles.add(call.plugin, "", "hung", f"{words}; it is here:\n{stack}")
 
 
 def _add(plugins: Plugins, name: str, origin: str, load: Callable[[], object]) -> None:
@@ -180,18 +222,64 @@ def _add(plugins: Plugins, name: str, origin: str, load: Callable[[], object]) -
 
 
 def _packages() -> Iterator[_Candidate]:
+    try:
+        points = list(entry_points_of(group=GROUP))
+    except Exception as error:
+        # One package that was installed badly, ours or not, spoils the list of all.
+        log.warning("the list of installed packages is damaged, and is read one by one: %s", words_of(error))
+        points, damaged = _one_by_one()
+        yield from damaged
     # pluggy asks the last registered first: from Z to A, then, so that A is asked before Z.
-    for point in sorted(entry_points_of(group="zit_ext"), key=lambda each: each.name, reverse=True):
+    for point in sorted(points, key=lambda each: each.name, reverse=True):
         origin = f"package {point.dist.name} {point.dist.version}" if point.dist else f"package {point.value}"
         yield point.name, origin, point.load
 
 
+def _one_by_one() -> tuple[list[EntryPoint], list[_Candidate]]:
+    """Return the plugins' entry points, and whoever seems to have some that cannot be read."""
+    points: list[EntryPoint] = []
+    damaged: list[_Candidate] = []
+    seen: set[str] = set()
+    for package in distributions():
+        name = str(package.metadata["Name"])
+        if name in seen:
+            continue  # the first one on the path is the one that is imported
+        seen.add(name)
+        try:
+            points += [each for each in package.entry_points if each.group == GROUP]
+        except Exception as error:
+            if _mentions_us(package):
+                damaged.append((re.sub(r"[^A-Za-z0-9]+", "-", name), f"package {name}", _raising(error)))
+    return points, damaged
+
+
+def _mentions_us(package: Distribution) -> bool:
+    try:
+        return f"[{GROUP}]" in (package.read_text("entry_points.txt") or "")
+    except ValueError:  # no text in UTF-8
+        return True
+
+
+def _raising(error: Exception) -> Callable[[], object]:
+    def load() -> object:
+        raise error
+
+    return load
+
+
 def _files(folder: Path) -> Iterator[_Candidate]:
     try:
-        paths = sorted(folder.glob("[!_.]*.py"), reverse=True)
+        names = [each.name for each in os.scandir(folder)]
+    except FileNotFoundError:
+        names = []
     except OSError as error:
-        log.warning("the folder of plugins cannot be read: %s", error)
+        # There may be plugins in it whose effect is still there.
+        yield "plugin_dir", f"folder {folder}", _raising(error)
         return
+    paths = sorted(
+        (folder / name for name in names if name.endswith(".py") and not name.startswith(("_", "."))),
+        reverse=True,
+    )
     log.info(
         "single-file plugins in %s: %s", folder, ", ".join(path.stem for path in reversed(paths)) or "none"
     )
@@ -216,13 +304,16 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _refuse_open_door(path: Path) -> None:
-    """Raise PermissionError for a file that any user of this machine may write: it would run as us."""
+    """Raise PermissionError for a file that any user of this machine may write or add: it would run as us."""
     if os.name != "posix":
         return
-    for each in (path, path.parent):
-        mode = each.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    file, folder = path.stat(), path.parent.stat()
+    for each, found in ((path, file), (path.parent, folder)):
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             raise PermissionError(f"everybody may write to {each}; take that away (chmod o-w)")
+    # In a folder such as /tmp nobody may change the file of another one, but everybody may add one.
+    if folder.st_mode & stat.S_IWOTH and file.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"everybody may put files into {path.parent}, and {path} is somebody else's")
 
 
 def words_of(error: BaseException) -> str:

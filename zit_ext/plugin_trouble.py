@@ -56,7 +56,7 @@ class Troubles:
         with self._lock:
             before = self._seen.get((plugin, hook, kind))
             times = before.times + 1 if before else 1
-            trouble = Trouble(plugin, hook, kind, words[:_MOST_WORDS], self._clock(), times, self._where)
+            trouble = Trouble(plugin, hook, kind, _shortened(words), self._clock(), times, self._where)
             self._seen[plugin, hook, kind] = trouble
             # A plugin that fails at each request must not write a file at each request.
             if self._path is not None and times & (times - 1) == 0:
@@ -86,6 +86,13 @@ def forget_troubles(path: Path, plugin: str | None = None) -> int:
     if len(kept) < len(known):
         _replace(path, kept)
     return len(known) - len(kept)
+
+
+def _shortened(words: str) -> str:
+    """Return the beginning and the end: what went wrong, and the innermost lines of the stack."""
+    if len(words) <= _MOST_WORDS:
+        return words
+    return f"{words[:500]}\n[...]\n{words[-(_MOST_WORDS - 507) :]}"
 
 
 def _write(path: Path, ours: Iterable[Trouble]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from .codecs import PNG
 from .errors import PluginError, RequestError
-from .fingerprint import canonical_bytes
-from .records import CacheMode, FileRef, LoraRef, ModelRef, Request, SchedulerRef
+from .fingerprint import canonical_bytes, read_canonical
+from .records import CacheMode, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
 from .settings import Settings
 
 MAX_SIDE = 8192
@@ -19,6 +20,8 @@ SIDE_STEP = 16
 MAX_STEPS = 1000  # of the scheduler's training
 MAX_PROMPT = 100_000  # characters; far beyond what any model reads
 SEEDS = (-(2**63), 2**64 - 1)
+
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 
 SCHEDULERS: Mapping[str, str] = {
     "FlowMatchEulerDiscreteScheduler": "FlowMatchEulerDiscreteScheduler",
@@ -70,15 +73,16 @@ def at_the_door(request: Request) -> Request:
 
 def checked(request: Request) -> Request:
     """Return the request with each number in its one type. Raises RequestError. Loads nothing."""
-    picture = request.media_type == PNG
+    media_type = _media_type(request.media_type)
+    picture = media_type == PNG
     low, high = SEEDS
     return replace(
         request,
         prompt=_text("prompt", request.prompt),
         negative_prompt=_text("negative_prompt", request.negative_prompt),
         seed=_whole("seed", request.seed, low, high),
-        width=_side("width", request.width) if picture else request.width,
-        height=_side("height", request.height) if picture else request.height,
+        width=_side("width", request.width) if picture else _whole("width", request.width, 0, MAX_SIDE),
+        height=_side("height", request.height) if picture else _whole("height", request.height, 0, MAX_SIDE),
         steps=_whole("steps", request.steps, 1, MAX_STEPS),
         guidance=_number("guidance", request.guidance),
         cfg_normalization=_number("cfg_normalization", request.cfg_normalization),
@@ -86,9 +90,11 @@ def checked(request: Request) -> Request:
         sigmas=_sigmas(request.sigmas),
         max_sequence_length=_whole("max_sequence_length", request.max_sequence_length, 1, 8192),
         generator_device=_choice("generator_device", request.generator_device, ("cpu", "cuda", "mps", "xpu")),
+        image=_image(request.image),
         strength=_number("strength", request.strength, least=0.0, most=1.0, open_below=True),
+        media_type=media_type,
         model=_model(request.model),
-        scheduler=_scheduler(request.scheduler) if picture else request.scheduler,
+        scheduler=_scheduler(request.scheduler, of_pictures=picture),
         loras=tuple(_lora(f"loras[{index}]", lora) for index, lora in enumerate(request.loras)),
         namespace=_name("namespace", request.namespace),
         extra=_extra(request.extra),
@@ -219,6 +225,19 @@ def _mode(value: object) -> CacheMode:
         raise _wrong("cache", value, f"give one of {', '.join(mode.value for mode in CacheMode)}") from None
 
 
+def _media_type(value: object) -> str:
+    """Return a media type in small letters: plugins say which ones they touch, and the answer bears it."""
+    if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value.lower()):
+        raise _wrong("media_type", value, "give a media type without parameters, such as image/png")
+    return value.lower()
+
+
+def _image(image: InputImage | None) -> InputImage | None:
+    if image is not None and not isinstance(image, InputImage):
+        raise _wrong("image", image, "give InputImage.of(the bytes of a picture's file)")
+    return image
+
+
 def _name(field: str, value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
         raise _wrong(field, value, "give a name of 1 to 128 printable characters")
@@ -261,7 +280,10 @@ def _lora(field: str, lora: LoraRef) -> LoraRef:
     return replace(lora, strength=_number(f"{field}.strength", lora.strength))
 
 
-def _scheduler(scheduler: SchedulerRef) -> SchedulerRef:
+def _scheduler(scheduler: SchedulerRef, *, of_pictures: bool) -> SchedulerRef:
+    if isinstance(scheduler, SchedulerRef) and not of_pictures:
+        config = _plain("scheduler.config", scheduler.config)
+        return replace(scheduler, name=_name("scheduler.name", scheduler.name), config=config)
     if not isinstance(scheduler, SchedulerRef) or scheduler.name not in SCHEDULERS:
         name = getattr(scheduler, "name", scheduler)
         raise _wrong("scheduler", name, f"Z-Image runs {', '.join(sorted(set(SCHEDULERS.values())))} only")
@@ -278,10 +300,10 @@ def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _plain(field: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy in the one spelling of each value: what the caller does with its own changes nothing."""
     if not isinstance(value, Mapping):
         raise _wrong(field, value, "give a mapping of names to plain values")
     try:
-        canonical_bytes(value)
+        return cast("Mapping[str, Any]", read_canonical(canonical_bytes(value)))
     except PluginError as error:
         raise _wrong(field, value, str(error)) from None
-    return dict(value)

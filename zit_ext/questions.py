@@ -30,9 +30,9 @@ class Files(Protocol):
 class Environments(Protocol):
     """Whoever remembers what a renderer is made of, without asking it."""
 
-    def find(self, model_digest: str) -> Mapping[str, FieldValue] | None: ...
+    def find(self, name: str) -> Mapping[str, FieldValue] | None: ...
 
-    def publish(self, model_digest: str, record: Mapping[str, FieldValue]) -> None: ...
+    def publish(self, name: str, record: Mapping[str, FieldValue]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Questions:
             return "a plugin's fields changed meanwhile"
         if self._settings.consistency == "portable":
             return _identified(fields, "portable")
-        self._environments.publish(resolved.model.digest or "", environment)
+        self._environments.publish(environment_name(resolved), environment)
         return _identified(fields, environment_digest(environment))
 
     def in_context(self, resolved: Request) -> Request:
@@ -131,8 +131,16 @@ class Questions:
     def _environment(self, resolved: Request) -> str | None:
         if self._settings.consistency == "portable":
             return "portable"
-        record = self._environments.find(resolved.model.digest or "")
+        record = self._environments.find(environment_name(resolved))
         return None if record is None else environment_digest(record)
+
+
+def environment_name(resolved: Request) -> str:
+    """Return the name by which the environment of this model, put to use in this way, is remembered.
+
+    In another dtype, or with tiles, the same weights run in another environment: the two are two.
+    """
+    return hashlib.sha256(canonical_bytes(resolved.model)).hexdigest()
 
 
 def environment_digest(record: Mapping[str, FieldValue]) -> str:
@@ -140,16 +148,20 @@ def environment_digest(record: Mapping[str, FieldValue]) -> str:
     return hashlib.sha256(canonical_bytes(record)).hexdigest()
 
 
-def files_of(request: Request) -> list[FileRef]:
-    """Return everything in the request that names files of weights."""
+def files_of(request: Request) -> list[tuple[str, FileRef]]:
+    """Return everything in the request that names files of weights, with what it is there for."""
     model = request.model
-    parts = [part for part in (model.text_encoder, model.vae) if part is not None]
-    return [model, *parts, *request.loras]
+    parts = [("text_encoder", model.text_encoder), ("vae", model.vae)]
+    return [
+        ("model", model),
+        *((role, part) for role, part in parts if part is not None),
+        *(("lora", lora) for lora in request.loras),
+    ]
 
 
 def identities_of(request: Request) -> tuple[str, ...]:
     """Return what the files of a request are, as far as a look at the folder tells."""
-    return tuple(ref.identity for ref in files_of(request))
+    return tuple(f"{role} {ref.identity}" for role, ref in files_of(request))
 
 
 def with_digests_of(request: Request, hashed: Request) -> Request:
@@ -168,11 +180,13 @@ def with_digests_of(request: Request, hashed: Request) -> Request:
 
 def is_pending(request: Request) -> bool:
     """Tell whether some file of the request was not hashed yet."""
-    return any(ref.digest is None for ref in files_of(request))
+    return any(ref.digest is None for _role, ref in files_of(request))
 
 
 def _pairs(asked: Request, now: Request) -> Iterator[tuple[FileRef, FileRef]]:
-    return zip(files_of(asked), files_of(now), strict=True)
+    """Return each file as it was asked for, and as it is now; both requests name the same ones."""
+    pairs = zip(files_of(asked), files_of(now), strict=True)
+    return ((one, other) for (_, one), (_, other) in pairs)
 
 
 def _identified(fields: Mapping[str, FieldValue], environment: str) -> Fingerprint:

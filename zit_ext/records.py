@@ -103,11 +103,16 @@ class SchedulerRef:
 class InputImage:
     """A picture that the request starts from: the bytes of a PNG, JPEG or WebP file.
 
-    The digest is the SHA-256 of the bytes; `InputImage.of` computes it.
+    The digest is the SHA-256 of the bytes; `InputImage.of` computes it. Raises ValueError for another one:
+    the key knows the picture by it.
     """
 
     digest: str
     data: bytes = field(compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if hashlib.sha256(self.data).hexdigest() != self.digest:
+            raise ValueError("the digest is not that of the bytes; make it with InputImage.of(bytes)")
 
     @classmethod
     def of(cls, data: bytes) -> InputImage:

@@ -154,6 +154,8 @@ class Runtime:
             # The thread is a daemon: what hangs in it cannot keep the program from ending.
             log.error("the engine was left as it is: %s", error)
             return
+        self._outstanding.fail(EngineClosedError("the engine was closed"))
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -199,13 +201,28 @@ class Runtime:
         self._start(work).result()
 
 
+async def _end_tasks(patience: float = 1.0) -> None:
+    """Cancel what is left on this loop, such as a render that did not end when it was told to."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=patience)
+
+
 def plugins_for(settings: Settings, label: str = "python") -> Plugins:
     """Return the plugins that these settings allow. What goes wrong with them is written down for others."""
     disabled = set(settings.disabled_plugins)
     if not settings.bypass_dynamic_prompts:
         disabled.add("dynamic_prompts")
     troubles = Troubles(troubles_path(settings), where=label)
-    return find_plugins(disabled=disabled, folder=settings.plugin_dir, troubles=troubles)
+    return find_plugins(
+        disabled=disabled,
+        folder=settings.plugin_dir,
+        troubles=troubles,
+        slow_seconds=settings.hook_seconds,
+        hang_seconds=settings.hook_hang_seconds,
+    )
 
 
 def troubles_path(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from .codecs import PNG, Pixels
-from .errors import GenerationStoppedError
+from .errors import EngineClosedError, GenerationStoppedError
 from .pipeline import Lease, Part, Rendered, Watcher, WeightTier
 from .records import Blob, Content, Encoded, Entry, FieldValue, FileRef, ModelRef, Request
 from .testing_keys import assert_field_changes_key, assert_same_key
@@ -141,6 +141,8 @@ class FakeRenderer:
 
     def _render(self, request: Request, watcher: Watcher) -> Rendered:
         self.pipeline.wait(watcher)
+        if self.pipeline.closed:
+            raise EngineClosedError("the renderer was closed")
         return self.pipeline.render(request, lambda *parts: nullcontext(), watcher)
 
     async def close(self) -> None:

@@ -48,7 +48,7 @@ class Audience:
         if self._stopped.is_set():
             return True
         seats = self.seats
-        return bool(seats) and all(watcher is not None and watcher.wants_stop() for watcher in seats)
+        return bool(seats) and all(watcher is not None and wants_stop(watcher) for watcher in seats)
 
     def _tell(self, message: Callable[[Watcher], None]) -> None:
         for watcher in self.seats:
@@ -59,3 +59,12 @@ class Audience:
             except Exception:
                 # A host's progress bar must not cost the picture of everybody else.
                 log.exception("a watcher failed; the render goes on")
+
+
+def wants_stop(watcher: Watcher) -> bool:
+    """Ask one watcher. One that fails wants nothing: others may be waiting for the picture."""
+    try:
+        return watcher.wants_stop()
+    except Exception:
+        log.exception("a watcher failed; the render goes on")
+        return False

@@ -117,6 +117,11 @@ class SingleFlight(Generic[T]):
         """How many runs are under way."""
         return len(self._flights)
 
+    def is_under_way(self, key: str) -> bool:
+        """Tell whether whoever joins now shares a run that somebody else started."""
+        flight = self._flights.get(key)
+        return flight is not None and not flight.task.done()
+
     async def join(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
         """Return the outcome of the run for `key`, and whether it was started by somebody else.
 
@@ -124,7 +129,7 @@ class SingleFlight(Generic[T]):
         then starts the next.
         """
         flight = self._flights.get(key)
-        shared = flight is not None and not flight.task.done()
+        shared = self.is_under_way(key)
         if flight is None or not shared:
             flight = _Flight(asyncio.create_task(start()))
             self._flights[key] = flight

@@ -15,6 +15,7 @@ from zit_ext.model_server.starting import ServerPython, stop
 from zit_ext.models.environment import EnvironmentBook
 from zit_ext.models.server_environments import ServerEnvironments, facts_of_this_process, still_holds
 from zit_ext.plugins import find_plugins
+from zit_ext.questions import environment_name
 from zit_ext.records import ModelRef, Outcome
 from zit_ext.renderers.model_server import ServerRenderer
 from zit_ext.runtime import Runtime
@@ -110,14 +111,15 @@ def test_flags_that_were_turned_while_the_server_ran_are_not_those_of_a_new_one(
 async def test_the_next_server_would_be_another_pythons(world: World, tmp_path: Path) -> None:
     renderer = world.renderer()
     request = world.request()
+    name = environment_name(request)
     await renderer.render(request, QuietWatcher())
-    assert renderer.environments.find("d" * 64) == FAKE_ENVIRONMENT
+    assert renderer.environments.find(name) == FAKE_ENVIRONMENT
 
     other = ServerRenderer(world.settings, python=lambda: ServerPython(tmp_path / "python"))
-    assert other.environments.find("d" * 64) == FAKE_ENVIRONMENT  # this server lives, and would be asked
+    assert other.environments.find(name) == FAKE_ENVIRONMENT  # this server lives, and would be asked
     assert await stop(world.home)
-    assert other.environments.find("d" * 64) is None
-    assert renderer.environments.find("d" * 64) == FAKE_ENVIRONMENT
+    assert other.environments.find(name) is None
+    assert renderer.environments.find(name) == FAKE_ENVIRONMENT
     await renderer.close()
 
 
@@ -137,10 +139,9 @@ def test_weights_that_are_hashed_after_their_render_are_hits_later(world: World)
 
 async def _until_hit(runtime: Runtime, files: FakeFiles, source: str, request: Any) -> None:
     files.unhashed.discard(source)
-    digest = files.resolve(request).model.digest
-    assert digest is not None
+    resolved = files.resolve(runtime.engine.at_the_door(request))
     for _ in range(600):
-        if runtime.environments.find(digest) is not None:
+        if runtime.environments.find(environment_name(resolved)) is not None:
             break
         await asyncio.sleep(0.1)
     runtime.store.flush()

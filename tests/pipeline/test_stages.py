@@ -188,6 +188,7 @@ def test_a_closed_pipeline_says_so(open_zimage, tiny, ask, render):
         ({"generator_device": "cuda"}, "generator_device"),
         ({"image": InputImage.of(b"GIF89a not a picture")}, "image"),
         ({"image": InputImage.of(b"\x89PNG\r\n\x1a\n cut short")}, "image"),
+        ({"media_type": "image/webp"}, "media_type"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

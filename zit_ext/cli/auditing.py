@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ModelError, PluginError, RequestError, ZitError
 from ..fingerprint import differing_fields, fingerprint
-from ..questions import environment_digest, is_pending
+from ..questions import environment_digest, environment_name, is_pending
 from ..records import (
     CacheMode,
     Entry,
@@ -127,7 +127,7 @@ def _changed(request: Request, stored: Mapping[str, FieldValue], key: str, runti
     if stored["environment"] == "portable":
         now["environment"] = "portable"
     else:
-        record = runtime.environments.find(resolved.model.digest or "")
+        record = runtime.environments.find(environment_name(resolved))
         now["environment"] = None if record is None else environment_digest(record)
     if fingerprint(now).key == key:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -63,6 +64,8 @@ class Listing:
 
     reports: Mapping[str, PluginReport]
     troubles: list[Trouble]
+    disabled: tuple[str, ...] = ()
+    """What the settings leave out, whether or not it is there."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -80,7 +83,7 @@ def listed(settings: Settings) -> Listing:
     # What is broken here and now stands in its own row.
     ours = set(found.reports)
     past = [each for each in known.values() if each.kind != "left_out" or each.plugin not in ours]
-    return Listing(found.reports, past)
+    return Listing(found.reports, past, tuple(settings.disabled_plugins))
 
 
 def state(report: PluginReport) -> str:
@@ -110,11 +113,15 @@ def _show(listing: Listing, context: Context) -> None:
     console.table(("plugin", "from", "hooks", "fields", "touches", "state"), rows)
     if broken := [report.name for report in listing.reports.values() if report.broken]:
         names = ", ".join(broken)
+        disabled = ",".join([*listing.disabled, *broken])
         console.say()
         console.say(
             f"left out: {names}. What they touch bypasses the cache until they are mended, or disabled"
         )
-        console.say(f"on purpose: ZIT_DISABLED_PLUGINS={','.join(name.split()[0] for name in broken)}")
+        console.say(f"on purpose: ZIT_DISABLED_PLUGINS={shlex.quote(disabled)}")
+    if unknown := [name for name in listing.disabled if name not in listing.reports]:
+        console.say()
+        console.say(f"disabled, but nothing here is called that: {', '.join(unknown)}")
     if listing.troubles:
         console.say()
         now = time.time()

@@ -27,7 +27,7 @@ from ..models.naming import model_named
 from ..models.server_environments import facts_of_this_process
 from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
-from ..questions import Questions
+from ..questions import Questions, environment_name, is_pending
 from ..records import FieldValue, ModelRef, Request
 from ..renderers.local import LocalRenderer
 from ..runtime import limits_of, live_flags, plugins_for
@@ -154,8 +154,8 @@ class _Process:
         if doubt is not None:
             words = f"{doubt}: the picture is not kept; `zit-ext server stop` lets the next one start anew"
             return replace(rendered, faithful=False, warnings=(*rendered.warnings, words))
-        if request.model.digest:
-            self._book.publish(request.model.digest, rendered.environment)
+        if not is_pending(request):
+            self._book.publish(environment_name(request), rendered.environment)
         return rendered
 
     async def _preload(self) -> None:

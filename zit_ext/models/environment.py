@@ -61,9 +61,9 @@ class EnvironmentBook:
         """Return the identity of what this program runs on: 64 hex digits."""
         return installation.installation(self._label)
 
-    def find(self, model_digest: str) -> Record | None:
+    def find(self, name: str) -> Record | None:
         """Return the environment in which this model would be rendered now, if it is known."""
-        record = self._read(self.installation()).get(model_digest)
+        record = self._read(self.installation()).get(name)
         if record is None:
             return None
         found: Record = record["record"]
@@ -74,19 +74,19 @@ class EnvironmentBook:
             return {**found, "flags": live}
         return found if "flags" in found and "torch" not in sys.modules else None
 
-    def publish(self, model_digest: str, record: Record) -> None:
+    def publish(self, name: str, record: Record) -> None:
         """Remember what a renderer reported. A fault costs later hits, and is logged."""
         own = self.installation()
         try:
             kept = self._kept(record)
             known = self._read(own)
-            if _agrees(known.get(model_digest), kept):
+            if _agrees(known.get(name), kept):
                 return
             digest = record_digest(kept["record"])
             if record_digest(json.loads(json.dumps(kept["record"]))) != digest:
                 raise ValueError("the record does not survive as JSON")
-            others = {model: each for model, each in known.items() if model != model_digest}
-            self._write(own, {**others, model_digest: {**kept, "digest": digest}})
+            others = {model: each for model, each in known.items() if model != name}
+            self._write(own, {**others, name: {**kept, "digest": digest}})
         except (OSError, ValueError, TypeError, PluginError) as error:
             log.warning("the environment of a renderer is not remembered: %s", error)
 

@@ -64,20 +64,20 @@ class ServerEnvironments(EnvironmentBook):
             return ""
         return str(facts.get("installation", ""))
 
-    def find(self, model_digest: str) -> Record | None:
+    def find(self, name: str) -> Record | None:
         own = self.installation()
-        kept = self._read(own).get(model_digest) if own else None
+        kept = self._read(own).get(name) if own else None
         if kept is None:
             return None
         found: Record = kept["record"]
         # Without flags it is of a server whose flags were turned while it ran: a new one would not have them.
         return found if "flags" in found or not kept["has_flags"] else None
 
-    def publish(self, model_digest: str, record: Record) -> None:
+    def publish(self, name: str, record: Record) -> None:
         """See that the server remembers this. It has done so already where it knew the digest."""
-        known = self.find(model_digest)
-        if model_digest and (known is None or canonical_bytes(known) != canonical_bytes(record)):
-            self._tell(model_digest, record)
+        known = self.find(name)
+        if name and (known is None or canonical_bytes(known) != canonical_bytes(record)):
+            self._tell(name, record)
 
 
 def _digest(python: str, prefix: str, path: list[str], environ: Mapping[str, str]) -> str:

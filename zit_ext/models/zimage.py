@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
-from ..codecs import Pixels
+from ..codecs import PNG, Pixels
 from ..errors import ModelError, OutOfMemoryError, RequestError
 from ..fingerprint import canonical_bytes
 from ..pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier
@@ -172,6 +172,8 @@ class ZImage:
 
     def _prepare(self, request: Request, watcher: Watcher) -> Task:
         """Find out what is wrong with the request before any weights move."""
+        if request.media_type != PNG:
+            raise RequestError("media_type", request.media_type, f"this model paints; ask for {PNG}")
         picture = None
         if request.image is not None:
             picture = zimage_rendering.input_picture(request.image, request.width, request.height)

@@ -199,18 +199,57 @@ async def _converse(connection: Connection, wanted: str, what: object, watcher: 
 
 
 async def _answer(connection: Connection, watcher: Watcher | None) -> Any:
-    while True:
-        header, body = await connection.receive(protocol.SILENCE_SECONDS)
-        said = header.get("op")
-        if said == protocol.DONE:
-            return from_wire(header.get("what"), body)
-        if said == protocol.FAILED:
-            raise error_from_wire(header.get("error") or {})
-        if watcher is not None and said == protocol.STEP:
-            # On a thread: a host's progress bar may be slow, and the loop serves hits.
-            await asyncio.to_thread(watcher.step, int(header["done"]), int(header["total"]))
-        elif watcher is not None and said == protocol.PREVIEW:
-            await asyncio.to_thread(watcher.preview, body)
+    teller = _Teller(watcher)
+    try:
+        while True:
+            header, body = await connection.receive(protocol.SILENCE_SECONDS)
+            said = header.get("op")
+            if said == protocol.DONE:
+                await teller.end()
+                return from_wire(header.get("what"), body)
+            if said == protocol.FAILED:
+                raise error_from_wire(header.get("error") or {})
+            if said == protocol.STEP:
+                teller.tell(step=(int(header["done"]), int(header["total"])))
+            elif said == protocol.PREVIEW:
+                teller.tell(preview=body)
+    finally:
+        teller.leave()
+
+
+class _Teller:
+    """Passes the newest step and preview on to a watcher, on a thread: a host's progress bar may be slow."""
+
+    def __init__(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+        self._step: tuple[int, int] | None = None
+        self._preview: bytes | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    def tell(self, *, step: tuple[int, int] | None = None, preview: bytes | None = None) -> None:
+        self._step, self._preview = step or self._step, preview or self._preview
+        if self._telling is None and self._watcher is not None:
+            self._telling = asyncio.ensure_future(self._tell(self._watcher))
+
+    async def end(self) -> None:
+        """Return when all was told. Raises what the watcher raised."""
+        if self._telling is not None:
+            await self._telling
+
+    def leave(self) -> None:
+        """Tell no more."""
+        if self._telling is not None:
+            self._telling.cancel()
+
+    async def _tell(self, watcher: Watcher) -> None:
+        while self._step or self._preview:
+            step, preview = self._step, self._preview
+            self._step = self._preview = None
+            if step is not None:
+                await asyncio.to_thread(watcher.step, *step)
+            if preview is not None:
+                await asyncio.to_thread(watcher.preview, preview)
+        self._telling = None
 
 
 async def _pass_on_stop(connection: Connection, watcher: Watcher) -> None:

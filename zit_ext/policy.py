@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from .codecs import PNG
+from .codecs import PNG, is_picture
 from .errors import PluginError, RequestError
 from .fingerprint import canonical_bytes, read_canonical
 from .records import CacheMode, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
@@ -95,7 +95,7 @@ def checked(request: Request) -> Request:
         media_type=media_type,
         model=_model(request.model),
         scheduler=_scheduler(request.scheduler, of_pictures=picture),
-        loras=tuple(_lora(f"loras[{index}]", lora) for index, lora in enumerate(request.loras)),
+        loras=_loras(request.loras),
         namespace=_name("namespace", request.namespace),
         extra=_extra(request.extra),
         cache=_mode(request.cache),
@@ -106,6 +106,8 @@ def checked(request: Request) -> Request:
         if request.keep_alive is None
         else _number("keep_alive", request.keep_alive, least=-1.0),
         priority=_whole("priority", request.priority, -1000, 1000),
+        debug=bool(request.debug),
+        comment=_text("comment", request.comment),
     )
 
 
@@ -235,6 +237,8 @@ def _media_type(value: object) -> str:
 def _image(image: InputImage | None) -> InputImage | None:
     if image is not None and not isinstance(image, InputImage):
         raise _wrong("image", image, "give InputImage.of(the bytes of a picture's file)")
+    if image is not None and not is_picture(image.data):
+        raise _wrong("image", image, "give the bytes of a PNG, JPEG or WebP file; these are none")
     return image
 
 
@@ -271,6 +275,12 @@ def _model(model: ModelRef) -> ModelRef:
     _choice("model.offload", model.offload, ("none", "model", "group"))
     _name("model.attention", model.attention)
     return replace(model, vae_tiling=bool(model.vae_tiling))
+
+
+def _loras(loras: Sequence[LoraRef]) -> tuple[LoraRef, ...]:
+    if not isinstance(loras, (list, tuple)):
+        raise _wrong("loras", loras, "give a list of LoraRef")
+    return tuple(_lora(f"loras[{index}]", lora) for index, lora in enumerate(loras))
 
 
 def _lora(field: str, lora: LoraRef) -> LoraRef:

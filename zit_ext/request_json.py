@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from .codecs import is_picture
 from .errors import RequestError
 from .records import FieldValue, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
 
@@ -47,8 +48,7 @@ def request_of(values: Mapping[str, Any], read_image: Callable[[Any], InputImage
 
 def image_of(data: bytes, shown: str) -> InputImage:
     """Return the picture in these bytes. Raises RequestError if they are none that we know."""
-    known = data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or data[:4] + data[8:12] == b"RIFFWEBP"
-    if not known:
+    if not is_picture(data):
         raise RequestError("image", shown, "give a PNG, JPEG or WebP file; this is none of them")
     return InputImage.of(data)
 

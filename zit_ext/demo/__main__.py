@@ -20,6 +20,7 @@ from ..models.download import ensure_downloaded
 from ..settings import Settings
 from .rows import Row, as_table, read_rows, write_rows
 from .sheet import write_sheet
+from .step import TOLD
 
 PROMPT = "a lighthouse at dusk, long exposure, calm sea"
 SEED = 42
@@ -27,7 +28,7 @@ ORDER = ("cold", "resident", "hit", "restart", "bypass", "audit")
 
 
 class DemoError(Exception):
-    """A step of the demo failed; its own output says why."""
+    """The demo cannot go on. Without a message: the step has said why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rows = run(options.model, out, options.side)
     except (DemoError, ZitError) as error:
-        print(f"The demo stopped: {error}", file=sys.stderr)
+        if str(error):
+            print(f"The demo stopped: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped. Run it again whenever you like: it starts afresh.", file=sys.stderr)
@@ -102,6 +104,8 @@ def _clear(out: Path) -> None:
 def _process(arguments: list[str]) -> None:
     environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run([sys.executable, *arguments], env=environment, check=False)
+    if done.returncode == TOLD:
+        raise DemoError
     if done.returncode:
         raise DemoError(
             f"`python {' '.join(arguments)}` ended with code {done.returncode}; its message stands above"

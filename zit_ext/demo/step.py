@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import ZitError
 from ..records import CacheMode, ModelRef, Request, Result
 from ..renderers.local import LocalRenderer
 from ..runtime import Runtime
 from ..settings import Settings
 from .rows import Row, write_rows
+
+TOLD = 2
+"""Exit status of a step that could not be made, and said why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,12 @@ class Job:
     def settings(self) -> Settings:
         """The user's own settings, but with the cache on and in the demo's own folder."""
         return replace(
-            Settings.load(), cache_dir=self.cache_dir, disable_cache=False, debug=False, ttl_seconds=86_400.0
+            Settings.load(),
+            cache_dir=self.cache_dir,
+            disable_cache=False,
+            debug=False,
+            keep_random=False,
+            ttl_seconds=86_400.0,
         )
 
 
@@ -130,9 +139,18 @@ STEPS = {"first": first, "restart": restart, "audit": audit}
 
 
 def main(arguments: list[str]) -> int:
-    """Run one step and write its rows beside the pictures."""
+    """Run one step and write its rows beside the pictures. Return the exit status."""
     name, job_file = arguments
     job = Job.read(Path(job_file))
+    try:
+        _run(name, job)
+    except ZitError as error:
+        print(f"The demo stopped: {error}", file=sys.stderr)
+        return TOLD
+    return 0
+
+
+def _run(name: str, job: Job) -> None:
     step = Step(job)
     try:
         STEPS[name](step)
@@ -141,7 +159,6 @@ def main(arguments: list[str]) -> int:
     finally:
         step.runtime.close(patience=600.0)
     write_rows(job.out / f"{name}.rows.json", step.rows)
-    return 0
 
 
 def _process_started() -> float:

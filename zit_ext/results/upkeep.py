@@ -66,8 +66,7 @@ class Upkeep:
             for id, digest, size, owner in self._db.execute(
                 "SELECT id, digest, size, owner FROM reservations"
             ).fetchall():
-                # Our own thread is here, and not writing: what it could not take back is taken back now.
-                if owner == self._owner.token or not self._owner.is_alive(owner):
+                if not self._owner.is_alive(owner):
                     index.unreserve(self._db, id)
                     self._doom_if_file(digest, size)
                     self._count("recovered")
@@ -85,8 +84,7 @@ class Upkeep:
 
     def _sweep_incoming(self) -> None:
         for path in self._layout.incoming.iterdir():
-            owner = path.name.split("-")[0]
-            if owner == self._owner.token or not self._owner.is_alive(owner):
+            if not self._owner.is_alive(path.name.split("-")[0]):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -7,8 +7,9 @@ import types
 
 import pytest
 
-from zit_ext import CacheMode, hookimpl, plugin_finding
-from zit_ext.errors import FieldClashError, ModelMissingError, PluginError
+from zit_ext import CacheMode, ModelRef, hookimpl, plugin_finding
+from zit_ext.default_plugins.zimage import ZImage
+from zit_ext.errors import FieldClashError, ModelError, ModelMissingError, PluginError
 from zit_ext.plugins import Hooks, Troubles, find_plugins
 from zit_ext.setting_values import user_data_dir
 from zit_ext.settings import Settings
@@ -469,3 +470,15 @@ def test_an_import_that_does_not_end_is_reported_while_it_hangs(tmp_path, monkey
     assert "zit_test_gate.opened.wait" in kinds["hung"].words
     assert "to be imported" in caplog.text
     assert set(kinds) == {"hung", "slow"}
+
+
+def test_what_zimage_cannot_open_is_told_with_what_to_do(tmp_path):
+    def opens(model):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    registered = find_plugins(entry_points=False)
+    registered.register(ZImage(opens), "zimage", "built in")
+    hooks = Hooks(registered)
+    with pytest.raises(ModelError, match=r"needs torch.*pip install 'zit_ext\[zimage\]'"):
+        hooks.open_pipeline(ModelRef(source="weights", path=tmp_path))
+    assert hooks.open_pipeline(ModelRef(source="stripes:red")) is None

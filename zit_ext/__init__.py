@@ -3,11 +3,14 @@
 from .codecs import Pixels
 from .hookspecs import hookimpl
 from .records import (
+    Blob,
     CacheMode,
+    Content,
     Encoded,
     Entry,
     FieldValue,
     FileRef,
+    Fingerprint,
     InputImage,
     LoraRef,
     ModelRef,
@@ -21,11 +24,14 @@ from .records import (
 from .settings import Settings
 
 __all__ = [
+    "Blob",
     "CacheMode",
+    "Content",
     "Encoded",
     "Entry",
     "FieldValue",
     "FileRef",
+    "Fingerprint",
     "InputImage",
     "LoraRef",
     "ModelRef",

@@ -166,8 +166,8 @@ def _plain(value: FieldValue, path: str, depth: int) -> FieldValue:
     if value is None or (isinstance(value, (str, int, float, bytes)) and not isinstance(value, Enum)):
         return value
     raise WrongError(
-        f"field {path!r} is a {type(value).__name__}; allowed are text, numbers, True, False, None, bytes, "
-        "and lists and dicts of them"
+        f"field {path!r} is of type {type(value).__name__}; allowed are text, numbers, True, False, None, "
+        "bytes, and lists and dicts of them"
     )
 
 

@@ -322,4 +322,5 @@ def words_of(error: BaseException) -> str:
         return error.message
     if isinstance(error, WrongError):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    said = str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from zit_ext import hookspecs, testing
+from zit_ext.cli import plugin_template
 from zit_ext.plugin_checks import HOOKS
 from zit_ext.plugin_finding import BUILT_IN
 from zit_ext.plugin_trouble import KINDS
@@ -37,6 +38,25 @@ def blocks(text: str) -> dict[str, str]:
     found = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     assert len(found) == len(dict(found)) == text.count("```python")
     return dict(found)
+
+
+def test_what_plugins_import_in_docs_and_examples_is_promised_to_stay():
+    promise = PLUGINS.split("**Never changes**")[1].split("**May be added**")[0]
+    promised = set(re.findall(r"`(zit_ext[\w.]*)`", promise))
+    assert {"zit_ext", "zit_ext.errors", "zit_ext.pipeline", "zit_ext.testing"} <= promised
+    written = [*blocks(PLUGINS).values(), *blocks(TESTING).values()]
+    written += [text.template for text in plugin_template.FILES.values()]
+    examples = [*(ROOT / "examples" / "plugins").rglob("*.py")]
+    assert len(examples) > 10
+    written += [path.read_text(encoding="utf-8") for path in examples]
+    imported = set()
+    for text in written:
+        for module, names in re.findall(r"^\s*from (zit_ext[\w.]*) import \(?([\w, ]+)", text, re.MULTILINE):
+            inner = {f"{module}.{name.strip()}" for name in names.split(",")}
+            imported |= inner if module == "zit_ext.models" else {module}
+    known = {"zit_ext.models.torch_environment": "zit_ext.models.torch_environment.record"}
+    assert {known.get(each, each) for each in imported} <= promised
+    assert "zit_ext.pipeline" in imported
 
 
 @pytest.mark.parametrize("hook", HOOKS)

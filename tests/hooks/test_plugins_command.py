@@ -70,10 +70,16 @@ def test_what_went_wrong_in_another_program_is_shown_and_forgotten(cli, tmp_path
         host.add(
             "tenant", "zit_fingerprint_fields", "failed", "zit_fingerprint_fields failed: KeyError: 'user'"
         )
-    host.add("sloth", "zit_bypass_reason", "hung", "zit_bypass_reason did not return\n  File ...")
+    stack = '  File "host.py", line 1\n    ask()\n  File "zit_sloth.py", line 7\n    time.sleep(1000)\n'
+    host.add("sloth", "zit_bypass_reason", "hung", f"zit_bypass_reason did not return; it is here:\n{stack}")
     _, out, _ = cli()
     assert re.search(r"comfyui +tenant +failed +5 +zit_fingerprint_fields failed: KeyError: 'user'", out)
-    assert re.search(r"comfyui +sloth +hung +1 +zit_bypass_reason did not return$", out, re.MULTILINE)
+    assert re.search(
+        r"comfyui +sloth +hung +1 +zit_bypass_reason did not return; it is here: "
+        r'File "zit_sloth.py", line 7: time.sleep\(1000\)$',
+        out,
+        re.MULTILINE,
+    )
     assert cli("forget", "sloth")[1] == "1 forgotten\n"
     assert "sloth" not in cli()[1]
     assert cli("forget")[1] == "1 forgotten\n"

@@ -124,21 +124,46 @@ def contend(folder: str, rounds: str) -> None:
 
 
 def fork(folder: str) -> None:
-    """Fork off the open store, and see what the child is told."""
+    """Fork off the open store, see what the child is told at each door, and that it holds no lock of ours."""
     store = open_store(folder)
     keep(store, 1)
     store.flush()
     child = os.fork()
     if child == 0:
-        try:
-            store.find(asked(2))
-        except StoreError as error:
-            os._exit(7 if "forked" in str(error) else 8)
-        os._exit(9)
+        told = []
+        for ask in (
+            lambda: store.find(asked(2)),
+            lambda: keep(store, 2),
+            store.flush,
+            store.usage,
+            lambda: store.try_claim(asked(2)),
+        ):
+            try:
+                ask()
+            except StoreError as error:
+                told.append("forked" in str(error))
+        store.close()
+        own = open_store(folder)
+        found = own.find(asked(1)) is not None
+        own.close()
+        os._exit(7 if told == [True] * 5 and found else 8)
     _, status = os.waitpid(child, 0)
     found = store.find(asked(1)) is not None
+    keep(store, 3)
     store.close()
     say(child=os.waitstatus_to_exitcode(status), found=found)
+
+
+def orphan(folder: str) -> None:
+    """Take a claim, fork a child that lives on, and die."""
+    store = open_store(folder)
+    claim = store.try_claim(asked(7))
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    say(ready=isinstance(claim, Claim), child=child)
+    os.kill(os.getpid(), 9)
 
 
 def large(folder: str, count: str) -> None:
@@ -155,6 +180,6 @@ def large(folder: str, count: str) -> None:
 
 
 if __name__ == "__main__":
-    {each.__name__: each for each in (write, hammer, ask, hold, contend, fork, large)}[sys.argv[1]](
+    {each.__name__: each for each in (write, hammer, ask, hold, contend, fork, orphan, large)}[sys.argv[1]](
         *sys.argv[2:]
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import shutil
 import zipfile
 
@@ -13,7 +15,7 @@ from zit_ext.records import Encoded
 from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
 
-from .making import asked, blob_file, kept, lru, picture, there
+from .making import asked, blob_file, keep, kept, lru, picture, there
 
 
 @pytest.fixture
@@ -169,6 +171,7 @@ LIES = {
     "no number": relined(lambda line: line.update(expires_at=float("nan"))),
     "text for a number": relined(lambda line: line.update(cost="much")),
     "a key left out": relined(lambda line: line.pop("model")),
+    "a number beyond all numbers": relined(lambda line: line.update(created_at=10**400)),
     "no json": lambda name, data: b"{nope\n" if name == "entries.jsonl" else data,
     "a list": lambda name, data: b"[]\n" if name == "entries.jsonl" else data,
 }
@@ -223,3 +226,61 @@ def test_an_export_that_fails_leaves_no_half_archive(store, tmp_path):
         store.export_to(target)
     shutil.rmtree(target)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("packed", ["blobs/", "entries.jsonl", "zit-results.json"])
+def test_a_member_that_is_packed_is_not_unpacked(store, elsewhere, archive, packed):
+    """It could be a thousand times as large as it looks: a few megabytes would fill the memory."""
+    kept(store, 1)
+    store.export_to(archive)
+    with zipfile.ZipFile(archive) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(archive, "w") as new:
+        for name, data in members.items():
+            new.writestr(name, data, zipfile.ZIP_DEFLATED if name.startswith(packed) else zipfile.ZIP_STORED)
+    if packed == "blobs/":
+        assert ["packed" in why for _, why in elsewhere.import_from(archive).refused] == [True]
+    else:
+        with pytest.raises(StoreError):
+            elsewhere.import_from(archive)
+    assert elsewhere.usage().entries == 0
+
+
+def test_an_archive_that_is_encrypted_brings_nothing_in(store, elsewhere, archive):
+    kept(store, 1)
+    store.export_to(archive)
+    data = bytearray(archive.read_bytes())
+    at = data.find(b"PK\1\2")
+    while at >= 0:
+        data[at + 8] |= 1
+        at = data.find(b"PK\1\2", at + 1)
+    archive.write_bytes(data)
+    with pytest.raises(StoreError):
+        elsewhere.import_from(archive)
+
+
+def test_no_flipped_byte_of_an_archive_is_more_than_a_store_error(store, elsewhere, archive):
+    kept(store, 1, 2)
+    store.export_to(archive)
+    whole = archive.read_bytes()
+    chance = random.Random(4)
+    for _ in range(300):
+        spoiled = bytearray(whole)
+        spoiled[chance.choice([chance.randrange(len(whole)), -1 - chance.randrange(500)])] ^= (
+            1 << chance.randrange(8)
+        )
+        archive.write_bytes(spoiled)
+        with contextlib.suppress(StoreError):
+            elsewhere.import_from(archive)
+        there(elsewhere, 1, 2)
+
+
+def test_exporting_while_others_write_ships_only_whole_entries(store, make_store, elsewhere, archive):
+    kept(store, *range(20))
+    writer = make_store()
+    for number in range(20, 50):
+        keep(writer, number)
+    assert store.export_to(archive).refused == []
+    assert elsewhere.import_from(archive).refused == []
+    assert there(elsewhere, *range(20)) == list(range(20))
+    assert elsewhere.verify().problems == []

@@ -297,3 +297,26 @@ def test_sums_are_right_after_many_changes(make_store, folder, clock, score):
     assert store.verify().problems == []
     assert store.usage().bytes == bytes_on_disk(folder) <= 2_500
     assert store.usage().entries <= 9
+
+
+def test_what_cannot_fit_beside_the_pins_costs_nobody_else(make_store, counted, folder):
+    store = make_store(max_bytes=10_000)
+    kept(store, 1, side=48)
+    store.pin([asked(1).key])
+    kept(store, 2, 3, side=16)
+    before = there(store, 2, 3)
+    kept(store, 4, side=40)
+    assert (counted["full"], counted["evicted_by_bytes"]) == (1, 0)
+    assert there(store, 1, 2, 3, 4) == [1, *before]
+    assert store.usage().bytes == bytes_on_disk(folder)
+
+
+def test_two_programs_with_different_caps_both_keep_to_the_smaller_one_when_it_has_its_turn(make_store):
+    wide, narrow = make_store(max_entries=50), make_store(max_entries=5)
+    kept(wide, *range(20))
+    assert wide.usage().entries == 20
+    kept(narrow, 20)
+    while narrow._write(lambda desk: desk.room.trim()):
+        pass
+    assert narrow.usage().entries == wide.usage().entries == 5
+    assert there(wide, *range(21)) == there(narrow, *range(21)) == [16, 17, 18, 19, 20]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import sqlite3
 
 import pytest
 
 from zit_ext.codecs import encode_png
 from zit_ext.errors import BlobCorruptError
 from zit_ext.results import checksums
+from zit_ext.results.scribe import Scribe
 
 from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
 
@@ -304,3 +307,46 @@ def test_verify_finds_sums_that_are_wrong(store, index):
     kept(store, 1)
     index("UPDATE totals SET bytes = bytes + 5")
     assert [(each.name, each.what) for each in store.verify().problems] == [("miscounted", "bytes")]
+
+
+def test_what_could_not_be_taken_back_on_a_full_disk_is_taken_back_later(make_store, folder, monkeypatch):
+    store = make_store(max_bytes=3_000)
+    kept(store, 1)
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scribe, "_write_rows", full)
+        patched.setattr(Scribe, "take_back", full)
+        kept(store, 2)
+    assert store.usage().reserved_bytes > 0
+    for _ in store._sweep_in_steps():
+        pass
+    assert store.usage().reserved_bytes == 0
+    assert store.usage().bytes == bytes_on_disk(folder)
+    assert store.verify().problems == []
+    kept(store, 2)
+    assert there(store, 1, 2) == [1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows, a file that is in use looks the same")
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EIO])
+def test_a_blob_that_may_not_be_read_is_a_miss_and_heals(make_store, counted, folder, monkeypatch, code):
+    store = make_store()
+    kept(store, 1)
+    forbidden = blob_file(folder, store, 1)
+    really = os.open
+
+    def opening(path, *args, **more):
+        if str(path) == str(forbidden):
+            raise OSError(code, os.strerror(code))
+        return really(path, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opening)
+        assert store.find(asked(1)) is None
+        store.flush()
+    assert (counted["corrupt"], counted["healed"]) == (1, 1)
+    kept(store, 1)
+    assert there(store, 1) == [1]

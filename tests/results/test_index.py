@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from zit_ext.results.network_folders import network_file_system
 from zit_ext.results.owners import Owner, exclusive, is_alive
 from zit_ext.results.schema import MIGRATIONS, migrate, version_of
 
-from .making import keep, kept, picture, there
+from .making import asked, index_file, keep, kept, picture, there
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,9 @@ def db(tmp_path):
 
 
 def test_a_store_of_an_older_version_is_migrated_with_everything_in_it(make_store, index, folder):
-    kept(make_store(), 1, 2)
+    store = make_store()
+    kept(store, 1, 2)
+    store.close()
     db = sqlite3.connect(Path(index("SELECT file FROM pragma_database_list")[0][0]), isolation_level=None)
     try:
         newer = (*MIGRATIONS, "ALTER TABLE entries ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm';")
@@ -166,6 +169,7 @@ MOUNTS = """\
 40 22 0:35 / /mnt/team rw,relatime shared:2 - nfs4 server:/x rw
 41 40 8:2 / /mnt/team/local rw shared:3 - xfs /dev/sdb1 rw
 42 22 0:36 / /mnt/with\\040space rw - cifs //server/y rw
+43 22 0:37 / /mnt/büro/キャッシュ rw - nfs server:/z rw
 nonsense
 """
 
@@ -178,11 +182,12 @@ nonsense
         ("/mnt/team/local/cache", None),
         ("/mnt/teammate", None),
         ("/mnt/with space/cache", "cifs"),
+        ("/mnt/büro/キャッシュ/cache", "nfs"),
     ],
 )
 def test_a_network_file_system_is_told_from_a_local_one(tmp_path, path, kind):
     mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS)
+    mounts.write_text(MOUNTS, encoding="utf-8")
     assert network_file_system(Path(path), mounts) == kind
     assert network_file_system(Path(path), tmp_path / "no such file") is None
 
@@ -198,3 +203,33 @@ def test_pruning_gives_the_space_of_the_index_back(make_store, folder):
     store.clear()
     store.prune()
     assert sum(path.stat().st_size for path in folder.glob("index-*")) < large / 2
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "ALTER TABLE entries ADD COLUMN mood TEXT;",
+        "ALTER TABLE entries RENAME COLUMN uses TO times;",
+        "DROP TABLE details;",
+    ],
+)
+def test_an_index_that_a_newer_version_migrated_under_us_is_left_alone(make_store, index, folder, migration):
+    store = make_store()
+    kept(store, 1, 2)
+    there(store, 1)
+    path = index_file(folder)
+    db = sqlite3.connect(path, isolation_level=None)
+    migrate(db, (*MIGRATIONS, migration))
+    before = db.execute("SELECT count(*) FROM entries").fetchone()
+    for number in (3, 4):
+        with contextlib.suppress(StoreError):
+            store.find(asked(number - 2))
+        with contextlib.suppress(StoreError):
+            keep(store, number)
+            store.flush()
+    assert index_file(folder) == path
+    assert db.execute("SELECT count(*) FROM entries").fetchone() == before
+    assert version_of(db) == len(MIGRATIONS) + 1
+    db.close()
+    with contextlib.suppress(StoreError):
+        store.close()

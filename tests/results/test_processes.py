@@ -219,3 +219,14 @@ def test_the_living_clean_up_after_the_dead(make_store, started, folder):
     assert files_in(folder / "incoming") == []
     assert files_in(folder / "owners") == [store._owner.token]
     assert there(store, 1) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_lives_on_does_not_hold_its_dead_parents_claims(make_store, started):
+    parent = started.start("orphan")
+    said = told(parent)
+    try:
+        parent.wait(30)
+        assert isinstance(make_store().try_claim(asked(7)), Claim)
+    finally:
+        os.kill(said["child"], signal.SIGKILL)

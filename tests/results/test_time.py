@@ -259,3 +259,23 @@ def test_a_clock_of_the_callers_own_is_taken_at_its_word():
     keeper = Timekeeper(wall)
     wall.advance(-500)
     assert (keeper.now(), keeper.surely()) == (500.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    "change", ["expires_at = 1e12", "expires_at = NULL", "pinned = 1", "ttl_seconds = 1e9"]
+)
+@pytest.mark.parametrize("memory_bytes", [0, 1_000_000])
+def test_no_flipped_bit_makes_a_stale_answer_fresh(make_store, index, clock, change, memory_bytes):
+    store = make_store(memory_bytes=memory_bytes, sliding_ttl=True)
+    kept(store, 1, ttl_seconds=100)
+    assert there(store, 1) == [1]
+    index(f"UPDATE entries SET {change}")
+    store.flush()
+    clock.advance(101)
+    assert there(store, 1) == []
+    store.flush()
+    clock.advance(200)
+    assert there(store, 1) == []
+    kept(store, 1)
+    assert there(store, 1) == [1]
+    assert store.verify().problems == []

@@ -132,11 +132,22 @@ def _show(listing: Listing, context: Context) -> None:
                 each.plugin,
                 each.kind,
                 str(each.times),
-                each.words.split("\n")[0],
+                _on_one_line(each.words),
             ]
             for each in listing.troubles
         ]
         console.table(("seen", "in", "plugin", "trouble", "times", "what"), troubles, right=("times",))
+
+
+def _on_one_line(words: str) -> str:
+    """Return what went wrong, and of a stack only where it stands.
+
+    >>> _on_one_line("it hangs here:\\n  File 'a.py', line 1\\n    b()\\n  File 'b.py', line 2\\n    c()")
+    "it hangs here: File 'b.py', line 2: c()"
+    """
+    first, *stack = [line.strip() for line in words.strip().split("\n")]
+    places = [number for number, line in enumerate(stack) if line.startswith("File ")]
+    return f"{first} {': '.join(stack[places[-1] :][:2])}" if places else first
 
 
 def _new(options: argparse.Namespace, context: Context) -> int:
@@ -149,7 +160,7 @@ def _new(options: argparse.Namespace, context: Context) -> int:
         return 0
     console = context.console
     console.say(f"{folder}: {', '.join(written)}")
-    console.say("install it beside zit_ext:  python -m pip install -e .")
+    console.say(f"install it beside zit_ext:  cd {folder} && python -m pip install -e '.[test]'")
     console.say("and test it:                python -m pytest")
     return 0
 

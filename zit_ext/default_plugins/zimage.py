@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import ModelError
 from ..hookspecs import hookimpl
 from ..records import ModelRef
 
@@ -21,5 +22,13 @@ class ZImage:
         self._opens = opens
 
     @hookimpl(trylast=True)
-    def zit_open_pipeline(self, model: ModelRef) -> Pipeline:
-        return self._opens(model)
+    def zit_open_pipeline(self, model: ModelRef) -> Pipeline | None:
+        if model.path is None:
+            return None  # a source such as "stripes:red", and whose plugin is not here
+        try:
+            return self._opens(model)
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"rendering Z-Image needs {error.name}, which is not installed: "
+                "pip install 'zit_ext[zimage]', or python install.py"
+            ) from error

@@ -14,12 +14,15 @@ import json
 import math
 import os
 import secrets
+import shutil
 import sqlite3
+import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..codecs import CodecError
 from ..errors import BlobCorruptError, PluginError, StoreError
@@ -70,23 +73,26 @@ def export(
     """Write fresh entries into an archive, which takes its name when it is whole. Raises OSError."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     report = ArchiveReport()
-    lines: list[str] = []
     written: set[str] = set()
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for row in every_row(db, namespace):
-                if isinstance(row, str):
-                    report.refused.append((row, "the row is damaged"))
-                elif not is_fresh(row.entry.expires_at, now):
-                    report.stale += 1
-                else:
-                    _export_row(db, blobs, dictionaries, row, archive, lines, written, report)
-            archive.writestr(_ENTRIES, "".join(lines))
-            archive.writestr(
-                _HEAD, json.dumps({"format": FORMAT, "version": VERSION, "entries": report.entries})
-            )
+        # The lines of a million entries do not fit into memory; beside the archive there is room for them.
+        with os.fdopen(descriptor, "wb") as file, tempfile.TemporaryFile(dir=path.parent) as lines:
+            with zipfile.ZipFile(file, "w") as archive:
+                for row in every_row(db, namespace):
+                    if isinstance(row, str):
+                        report.refused.append((row, "the row is damaged"))
+                    elif not is_fresh(row.entry.expires_at, now):
+                        report.stale += 1
+                    else:
+                        _export_row(db, blobs, dictionaries, row, archive, lines, written, report)
+                lines.seek(0)
+                with archive.open(_ENTRIES, "w", force_zip64=True) as told:
+                    shutil.copyfileobj(lines, told)
+                head = {"format": FORMAT, "version": VERSION, "entries": report.entries}
+                archive.writestr(_HEAD, json.dumps(head))
             file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -101,7 +107,7 @@ def _export_row(
     dictionaries: Dictionaries,
     row: Row,
     archive: zipfile.ZipFile,
-    lines: list[str],
+    lines: IO[bytes],
     written: set[str],
     report: ArchiveReport,
 ) -> None:
@@ -116,7 +122,7 @@ def _export_row(
     except (ValueError, BlobCorruptError) as error:
         report.refused.append((row.entry.key, str(error)))
         return
-    lines.append(json.dumps(_told(row, canonical)) + "\n")
+    lines.write(json.dumps(_told(row, canonical)).encode() + b"\n")
     report.entries += 1
 
 
@@ -191,11 +197,11 @@ def import_from(
             for line in _lines(archive):
                 try:
                     told = _understood(json.loads(line))
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
                     report.refused.append(("?", f"a line cannot be read: {error}"))
                     continue
                 _import_one(archive, told, report, blobs, now, max_bytes, is_there, write)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
         raise StoreError(f"{path.name} is no archive of results, or damaged: {error}") from error
     return report
 
@@ -219,7 +225,7 @@ def _import_one(
         try:
             imported = _verified(archive, told, now, max_bytes)
             write(imported)
-        except (CodecError, ValueError, StoreError, PluginError, zipfile.BadZipFile) as error:
+        except (CodecError, ValueError, StoreError, PluginError, zipfile.BadZipFile, EOFError) as error:
             report.refused.append((key, str(error)))
             return
         report.entries += 1
@@ -235,7 +241,7 @@ def _verified(archive: zipfile.ZipFile, told: dict[str, Any], now: float, max_by
     if isinstance(fields, dict) and fields.get("namespace", told["namespace"]) != told["namespace"]:
         raise ValueError("the namespace is not that of the fields")
     try:
-        info = archive.getinfo(f"blobs/{told['blob']}")
+        info = _plain(archive, f"blobs/{told['blob']}")
     except KeyError:
         raise ValueError("the blob is missing") from None
     if info.file_size != told["size"] or 0 < max_bytes < info.file_size:
@@ -248,9 +254,20 @@ def _verified(archive: zipfile.ZipFile, told: dict[str, Any], now: float, max_by
     return Imported(told, fingerprint, Encoded(told["media_type"], data), now)
 
 
+def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Return a member that is stored as it is: what is packed could be a thousand times as large as it looks.
+
+    Raises KeyError if there is none, ValueError if it is packed or encrypted.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        raise ValueError(f"{name} is packed or encrypted; our archives are neither")
+    return info
+
+
 def _check_head(archive: zipfile.ZipFile) -> None:
     try:
-        with archive.open(_HEAD) as file:
+        with archive.open(_plain(archive, _HEAD)) as file:
             head = json.loads(file.read(_MAX_LINE))
         if head["format"] != FORMAT:
             raise ValueError("another format")
@@ -263,7 +280,7 @@ def _check_head(archive: zipfile.ZipFile) -> None:
 
 def _lines(archive: zipfile.ZipFile) -> Iterator[bytes]:
     try:
-        file = archive.open(_ENTRIES)
+        file = archive.open(_plain(archive, _ENTRIES))
     except KeyError:
         raise StoreError("the archive has no entries") from None
     with file:

@@ -18,6 +18,8 @@ from .layout import Layout
 
 _NO_BLOB = {errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENXIO}
 """A folder, a link, a bad sector, a pipe: whatever lies there, it is not what was written."""
+if os.name != "nt":
+    _NO_BLOB |= {errno.EACCES, errno.EPERM}  # our own file, and we may not read it; on Windows: in use
 
 
 class BlobMissingError(BlobCorruptError):

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreVersionError
+from .schema import VERSION, version_of
 
 BUSY_SECONDS = 5.0
 """How long SQLite itself waits for another process's write."""
@@ -80,6 +81,7 @@ def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) ->
         db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
         db.execute("PRAGMA secure_delete = FAST")  # a removed prompt is overwritten where that costs nothing
         db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
+        db.execute(f"PRAGMA fullfsync = {durability == 'full'}")  # macOS; no difference elsewhere
     except BaseException:
         db.close()
         raise
@@ -179,6 +181,9 @@ class Pool:
     def _open(self, path: str) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
         try:
+            version = version_of(db)
+            if version > VERSION:  # migrated while we were here
+                raise StoreVersionError(found=version, known=VERSION)
             db.execute("PRAGMA temp_store = MEMORY")
             db.execute("PRAGMA synchronous = NORMAL")
             if not self._writing:

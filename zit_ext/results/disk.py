@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync leaves the bytes in the drive's cache
+else:
+    _FULL_SYNC = None
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # a link in our folder is not ours
@@ -30,7 +38,7 @@ class Disk:
             while view:
                 view = view[os.write(descriptor, view) :]
             if sync:
-                os.fsync(descriptor)
+                _sync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -44,7 +52,7 @@ class Disk:
             return
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _sync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -52,6 +60,14 @@ class Disk:
         """Remove a file; removing it twice is fine."""
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until the bytes would outlast a power cut."""
+    if _FULL_SYNC is not None:
+        fcntl.fcntl(descriptor, _FULL_SYNC)
+    else:
+        os.fsync(descriptor)
 
 
 def read_up_to(path: Path | str, limit: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from ..records import Blob, Entry
 from .database import RowsDamagedError
 from .mending import MOST
-from .rows import SELECT_ROWS, Row, read_row
+from .rows import SELECT_ROWS, Row, read_row, time_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +196,14 @@ def put_entry(
         namespace, blob, entry.blob.size, entry.blob.media_type, bytes.fromhex(entry.content_digest),
         entry.created_at, entry.used_at, entry.sequence, entry.uses,
         ttl_seconds, entry.expires_at, entry.cost, entry.pinned, score, seal,
+        time_seal(key, entry.created_at, ttl_seconds, entry.expires_at, entry.pinned),
     )  # fmt: skip
     row = db.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone()
     if row is None:
         cursor = db.execute(
             "INSERT INTO entries (namespace, blob, size, media_type, content_digest, created_at, used_at, "
-            "sequence, uses, ttl_seconds, expires_at, cost, pinned, score, seal, key) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "sequence, uses, ttl_seconds, expires_at, cost, pinned, score, seal, time_seal, key) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, key),
         )
         assert cursor.lastrowid is not None
@@ -210,7 +211,7 @@ def put_entry(
     db.execute(
         "UPDATE entries SET namespace = ?, blob = ?, size = ?, media_type = ?, content_digest = ?, "
         "created_at = ?, used_at = ?, sequence = ?, uses = ?, ttl_seconds = ?, expires_at = ?, cost = ?, "
-        "pinned = ?, score = ?, seal = ? WHERE id = ?",
+        "pinned = ?, score = ?, seal = ?, time_seal = ? WHERE id = ?",
         (*values, row[0]),
     )
     found: int = row[0]
@@ -232,6 +233,16 @@ def put_details(
         "ON CONFLICT (id) DO UPDATE SET fields = excluded.fields, dictionary = excluded.dictionary, "
         "redacted = excluded.redacted, model = excluded.model, prompt = excluded.prompt",
         (id, fields, dictionary, redacted, model, prompt),
+    )
+
+
+def set_time(db: sqlite3.Connection, row: Row, expires_at: float | None, *, pinned: bool) -> None:
+    """Change how long an entry is fresh."""
+    key, entry = bytes.fromhex(row.entry.key), row.entry
+    sealed = time_seal(key, entry.created_at, row.ttl_seconds, expires_at, pinned)
+    db.execute(
+        "UPDATE entries SET expires_at = ?, pinned = ?, time_seal = ? WHERE id = ?",
+        (expires_at, pinned, sealed, row.id),
     )
 
 

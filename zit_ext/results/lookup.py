@@ -7,6 +7,7 @@ a miss, a counter with a name, and a report to whoever heals.
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from .dictionaries import Dictionaries
 from .healing import Damage, canonical_of
 from .index import of_totals
 from .memory import Held, Memory
-from .rows import Row, expiry, find_row, is_fresh
+from .rows import Row, expiry, find_row, is_fresh, time_seal
 from .timekeeping import Timekeeper
 from .uses import Uses
 from .waiting import Ready, Waiting
@@ -117,14 +118,22 @@ class Lookup:
             if generation == held.generation:
                 return True
             row = db.execute(
-                "SELECT t.generation, b.digest, e.expires_at, e.pinned FROM totals t, entries e "
+                "SELECT t.generation, b.digest, e.media_type, e.created_at, e.ttl_seconds, e.expires_at, "
+                "e.pinned, e.time_seal FROM totals t, entries e "
                 "JOIN blobs b ON b.id = e.blob WHERE e.key = ?",
                 (bytes.fromhex(held.entry.key),),
             ).fetchone()
-        if row is None or row[1] != bytes.fromhex(held.entry.blob.digest):
+        blob = held.entry.blob
+        if row is None or row[1:3] != (bytes.fromhex(blob.digest), blob.media_type):
             return False
-        held.entry = replace(held.entry, expires_at=row[2], pinned=bool(row[3]))
-        held.generation = row[0]
+        _, _, _, created_at, ttl, expires_at, pinned, sealed = row
+        try:
+            if sealed != time_seal(bytes.fromhex(held.entry.key), created_at, ttl, expires_at, pinned):
+                return False
+        except struct.error:
+            return False  # no times at all
+        held.entry = replace(held.entry, expires_at=expires_at, pinned=bool(pinned))
+        held.ttl_seconds, held.generation = ttl, row[0]
         return True
 
     # The queue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+_OCTAL = re.compile(r"\\([0-7]{3})")  # of spaces, tabs, line ends and backslashes
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = {"9p", "afs", "afpfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4"}
 _NETWORK |= {"smb3", "smbfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone"}
@@ -27,7 +29,7 @@ def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
         parts, told = before.split(), after.split()
         if len(parts) < 5 or not told:
             continue
-        mounted = Path(parts[4].encode().decode("unicode_escape"))
+        mounted = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), parts[4]))
         if (place == mounted or mounted in place.parents) and len(mounted.parts) >= best:
             best, kind = len(mounted.parts), told[0]
     return kind if kind in _NETWORK else None

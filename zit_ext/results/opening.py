@@ -33,8 +33,11 @@ class Opened:
     is_new: bool = False
 
     def is_current(self) -> bool:
-        """Tell whether this is still the store's index, and not one that was set aside or deleted."""
-        return self.path.exists()
+        """Tell whether this is still the store's index, and not one that was set aside, deleted, migrated."""
+        try:
+            return self.path.exists() and schema.version_of(self.db) == schema.VERSION
+        except sqlite3.DatabaseError as error:
+            return not is_malformed(error)
 
 
 def open_index(layout: Layout, disk: Disk, *, durability: str, malformed: Path | None = None) -> Opened:
@@ -51,7 +54,7 @@ def open_index(layout: Layout, disk: Disk, *, durability: str, malformed: Path |
     with exclusive(layout.lock):
         indexes = layout.indexes()
         # Another process may have set it aside while we waited for the lock.
-        if malformed in indexes:
+        if malformed in indexes and not _is_newer(malformed):
             return _start_anew(layout, disk, durability)
         for path in indexes[:-1]:
             _set_aside(path, layout, disk)  # somebody died between making a new one and this
@@ -64,6 +67,17 @@ def open_index(layout: Layout, disk: Disk, *, durability: str, malformed: Path |
                 raise
             log.error("the index is malformed (%s); it is set aside, and an empty one takes its place", error)
             return _start_anew(layout, disk, durability)
+
+
+def _is_newer(path: Path) -> bool:
+    """Tell whether a newer version has migrated it under us: what is strange to us is not damaged."""
+    db = connect(path)
+    try:
+        return schema.version_of(db) > schema.VERSION
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        db.close()
 
 
 def _start_anew(layout: Layout, disk: Disk, durability: str) -> Opened:

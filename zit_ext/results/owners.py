@@ -12,6 +12,7 @@ import re
 import secrets
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def exclusive(path: Path, patience: float = 30.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+_HERE: weakref.WeakSet[Owner] = weakref.WeakSet()
+"""The owners of this process."""
+
+
 class Owner:
     """This open store, as other processes can see it."""
 
@@ -63,6 +68,7 @@ class Owner:
             self._descriptor = _open(path)
             # Whoever cleans up may have taken the file for a dead one's before it was locked.
             if _try_lock(self._descriptor) and path.exists():
+                _HERE.add(self)
                 return
             os.close(self._descriptor)
 
@@ -88,11 +94,28 @@ class Owner:
                     path.unlink()
         return dead
 
+    def let_go(self) -> None:
+        """Forget the lock without giving it up: in a fork, the file is the parent's to hold."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
     def close(self) -> None:
+        _HERE.discard(self)
         with contextlib.suppress(OSError):
             (self._folder / self.token).unlink()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
+
+
+def _forked() -> None:
+    # A child that lives on must not keep its dead parent's lock.
+    for owner in list(_HERE):
+        owner.let_go()
+    _HERE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def is_alive(folder: Path, token: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from . import index
 from .database import hex_of, transaction
 from .desk import Desk
-from .rows import expiry, is_fresh
+from .rows import Row, expiry, find_row, is_fresh
 
 _BATCH = 500
 """Entries that go in one transaction: other processes get their turn in between."""
@@ -46,13 +47,9 @@ def pin(desk: Desk, keys: Sequence[str]) -> int:
     """Keep these entries for good: without a time to live, out of reach of the caps."""
     pinned = 0
     with transaction(desk.db):
-        for key in keys:
-            row = _row_of(desk, key)
-            if row is None:
-                continue
-            expires_at = desk.db.execute("SELECT expires_at FROM entries WHERE id = ?", (row,)).fetchone()[0]
-            if is_fresh(expires_at, desk.place.time.now()):
-                desk.db.execute("UPDATE entries SET pinned = 1, expires_at = NULL WHERE id = ?", (row,))
+        for row in _rows_of(desk, keys):
+            if is_fresh(row.entry.expires_at, desk.place.time.now()):
+                index.set_time(desk.db, row, None, pinned=True)
                 pinned += 1
     return pinned
 
@@ -61,15 +58,10 @@ def unpin(desk: Desk, keys: Sequence[str]) -> int:
     """Let these entries go again; their time to live starts anew."""
     unpinned = 0
     with transaction(desk.db):
-        for key in keys:
-            found = desk.db.execute(
-                "SELECT id, ttl_seconds FROM entries WHERE key = ? AND pinned", (bytes.fromhex(key),)
-            ).fetchone()
-            if found is not None:
-                expires_at = expiry(found[1], desk.place.time.now())
-                desk.db.execute(
-                    "UPDATE entries SET pinned = 0, expires_at = ? WHERE id = ?", (expires_at, found[0])
-                )
+        for row in _rows_of(desk, keys):
+            if row.entry.pinned:
+                expires_at = expiry(row.ttl_seconds, desk.place.time.now())
+                index.set_time(desk.db, row, expires_at, pinned=False)
                 unpinned += 1
     return unpinned
 
@@ -92,3 +84,12 @@ def limit_namespace(
 def _row_of(desk: Desk, key: str) -> int | None:
     row = desk.db.execute("SELECT id FROM entries WHERE key = ?", (bytes.fromhex(key),)).fetchone()
     return None if row is None else row[0]
+
+
+def _rows_of(desk: Desk, keys: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of these keys that are there and whole."""
+    for key in keys:
+        with contextlib.suppress(ValueError):
+            row = find_row(desk.db, key)
+            if row is not None:
+                yield row

@@ -73,6 +73,8 @@ class Room:
                 over = self._bytes_over(size)
                 if over <= 0:
                     return index.reserve(self._db, digest, size, self._owner)
+                if size + self._pinned_bytes() > self._caps.max_bytes:
+                    break  # before anything goes for nothing
                 over -= self._doomed_bytes()
                 if over > 0:
                     if self._make_bytes(over):
@@ -247,6 +249,12 @@ class Room:
         """Raise RowsDamagedError if it is only by a wrong sum that nothing fits."""
         if broken(self._db, SUMS):
             raise RowsDamagedError("the sums of the store are wrong")
+
+    def _pinned_bytes(self) -> int:
+        found: int = self._db.execute(
+            "SELECT coalesce(sum(size), 0) FROM blobs WHERE id IN (SELECT blob FROM entries WHERE pinned)"
+        ).fetchone()[0]
+        return found
 
     def _why_full(self) -> str:
         pinned = self._db.execute("SELECT count(*) FROM entries WHERE pinned").fetchone()[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +13,8 @@ from ..records import Blob, Entry
 
 _ENTRY = (
     "e.id, e.key, n.name, e.created_at, e.used_at, e.sequence, e.uses, e.ttl_seconds, e.expires_at, e.cost, "
-    "e.pinned, e.seal, b.id, b.digest, b.size, e.media_type, e.content_digest, b.checksum_kind, b.checksum, "
-    "d.fields, d.dictionary, d.redacted, d.model, d.prompt"
+    "e.pinned, e.seal, e.time_seal, b.id, b.digest, b.size, e.media_type, e.content_digest, b.checksum_kind, "
+    "b.checksum, d.fields, d.dictionary, d.redacted, d.model, d.prompt"
 )
 SELECT_ROWS = (
     f"SELECT {_ENTRY} FROM entries e JOIN namespaces n ON n.id = e.namespace "
@@ -21,7 +23,7 @@ SELECT_ROWS = (
 _NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT = (int, float), (int, float, type(None)), (str, type(None))
 _KINDS: tuple[Any, ...] = (
     int, bytes, str, _NUMBER, _NUMBER, int, int, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER,
-    int, int, int, bytes, int, str, bytes, str, bytes,
+    int, int, int, int, bytes, int, str, bytes, str, bytes,
     bytes, int, int, str, _MAYBE_TEXT,
 )  # fmt: skip
 """What SQLite's columns may hold, in the order of `_ENTRY`: SQLite itself lets anything into any of them."""
@@ -58,6 +60,14 @@ def seal(key: str, blob: Blob, content_digest: str, canonical: bytes) -> int:
     return zlib.crc32(canonical, zlib.crc32(head))
 
 
+def time_seal(
+    key: bytes, created_at: float, ttl_seconds: float | None, expires_at: float | None, pinned: int
+) -> int:
+    """Return a checksum over what says how long an entry is fresh: no flipped bit makes it immortal."""
+    times = [math.nan if each is None else each for each in (created_at, ttl_seconds, expires_at)]
+    return zlib.crc32(struct.pack("<ddd?", *times, pinned), zlib.crc32(key))
+
+
 def find_row(db: sqlite3.Connection, key: str) -> Row | None:
     """Return the row of this key, if there is one."""
     values = db.execute(SELECT_ROWS + "WHERE e.key = ?", (bytes.fromhex(key),)).fetchone()
@@ -70,9 +80,11 @@ def read_row(values: tuple[Any, ...]) -> Row:
         raise ValueError("a row of the index is damaged")
     (
         id, key, namespace, created_at, used_at, sequence, uses, ttl, expires_at, cost,
-        pinned, sealed, blob_id, digest, size, media_type, content_digest, kind, checksum,
+        pinned, sealed, time_sealed, blob_id, digest, size, media_type, content_digest, kind, checksum,
         packed, dictionary, redacted, model, prompt,
     ) = values  # fmt: skip
+    if time_sealed != time_seal(key, created_at, ttl, expires_at, pinned):
+        raise ValueError("the times of a row are damaged")
     entry = Entry(
         key=key.hex(),
         blob=Blob(digest.hex(), size, media_type),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import sqlite3
 import threading
@@ -73,6 +74,7 @@ class Running:
         self._queued = 0
         self._reported: set[str] = set()
         self._is_open = False
+        self._process = os.getpid()
         self._door = threading.Lock()
         """Guards `_is_open`, `_queued` and `_waiting`: what is accepted is written before the end."""
         self._desk: Desk | None = None
@@ -101,6 +103,7 @@ class Running:
         self._desk = desk
         self._caps = desk.caps
         self._blobs = desk.blobs
+        self._process = os.getpid()
         self._due_flush = time.monotonic() + FLUSH_SECONDS
         # After somebody's crash, files may lie about that no row knows.
         self._due_sweep = time.monotonic() + (0.0 if desk.after_a_crash else SWEEP_SECONDS)
@@ -112,6 +115,8 @@ class Running:
 
     def close(self) -> None:
         """Write everything that waits, and the use counts; then let go of all. Twice is fine."""
+        if os.getpid() != self._process:
+            return  # of a fork: the threads and locks are the parent's
         with self._door:
             if not self._is_open:
                 return
@@ -220,6 +225,8 @@ class Running:
         self._put(heal)
 
     def _must_be_open(self) -> None:
+        if os.getpid() != self._process:
+            raise StoreError("this process was forked off an open store; open a store of its own")
         if not self._is_open:
             raise StoreError("the result store is not open")
 

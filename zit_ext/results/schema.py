@@ -72,7 +72,8 @@ MIGRATIONS: Sequence[str] = (
         cost REAL NOT NULL DEFAULT 0,
         pinned INTEGER NOT NULL DEFAULT 0,
         score REAL NOT NULL,
-        seal INTEGER NOT NULL                      -- over everything that a hit relies on
+        seal INTEGER NOT NULL,                     -- over everything that an answer is made of
+        time_seal INTEGER NOT NULL                 -- over everything that says how long it is fresh
     );
     CREATE INDEX entries_by_score ON entries (score) WHERE NOT pinned;
     CREATE INDEX entries_by_namespace ON entries (namespace, score) WHERE NOT pinned;
@@ -150,6 +151,9 @@ MIGRATIONS: Sequence[str] = (
     END;
     """,
 )
+
+
+VERSION = len(MIGRATIONS)
 
 
 def version_of(db: sqlite3.Connection) -> int:

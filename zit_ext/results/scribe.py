@@ -106,7 +106,7 @@ class Scribe:
             return False
         try:
             self._blobs.read(ready.blob, checksums.KIND, ready.checksum)
-        except BlobCorruptError:
+        except (BlobCorruptError, OSError):
             return False  # written again, over the damage
         return True
 
@@ -181,21 +181,18 @@ class Scribe:
             sequence=index.next_sequence(self._db),
             expires_at=self._extended(row, use),
         )
-        values = (entry.uses, entry.used_at, entry.sequence, entry.expires_at)
+        self._db.execute(
+            "UPDATE entries SET uses = ?, used_at = ?, sequence = ? WHERE id = ?",
+            (entry.uses, entry.used_at, entry.sequence, row.id),
+        )
+        if entry.expires_at != row.entry.expires_at:
+            index.set_time(self._db, row, entry.expires_at, pinned=entry.pinned)
         try:
             score = self.score_of(policy, entry, floor)
         except PluginError:
             self._count("not_rescored")
-            self._db.execute(
-                "UPDATE entries SET uses = ?, used_at = ?, sequence = ?, expires_at = ? WHERE id = ?",
-                (*values, row.id),
-            )
         else:
-            self._db.execute(
-                "UPDATE entries SET uses = ?, used_at = ?, sequence = ?, expires_at = ?, score = ? "
-                "WHERE id = ?",
-                (*values, score, row.id),
-            )
+            self._db.execute("UPDATE entries SET score = ? WHERE id = ?", (score, row.id))
 
     def _extended(self, row: Row, use: Use) -> float | None:
         expires_at = row.entry.expires_at

@@ -66,7 +66,8 @@ class Upkeep:
             for id, digest, size, owner in self._db.execute(
                 "SELECT id, digest, size, owner FROM reservations"
             ).fetchall():
-                if not self._owner.is_alive(owner):
+                # Our own thread is here, and not writing: what it could not take back is taken back now.
+                if owner == self._owner.token or not self._owner.is_alive(owner):
                     index.unreserve(self._db, id)
                     self._doom_if_file(digest, size)
                     self._count("recovered")
@@ -84,7 +85,8 @@ class Upkeep:
 
     def _sweep_incoming(self) -> None:
         for path in self._layout.incoming.iterdir():
-            if not self._owner.is_alive(path.name.split("-")[0]):
+            owner = path.name.split("-")[0]
+            if owner == self._owner.token or not self._owner.is_alive(owner):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -22,6 +22,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _CHANNELS = {color_type: channels for channels, color_type in _COLOR_TYPES.items()}
 _MAX_SIDE = 1 << 16
+_MAX_PIXELS = 1 << 28
+"""A PNG that claims more is not unpacked: a few bytes can claim anything."""
 
 
 class CodecError(ValueError):
@@ -174,7 +176,7 @@ def _read_chunks(data: bytes) -> tuple[int, int, int, bytes]:
     if head is None or head[2] != 8 or head[3] not in _CHANNELS or head[4:] != (0, 0, 0):
         raise CodecError("only 8-bit PNGs without palette and interlacing are ours")
     width, height = head[0], head[1]
-    if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE):
+    if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE and width * height <= _MAX_PIXELS):
         raise CodecError(f"the PNG claims {width}x{height} pixels")
     return width, height, _CHANNELS[head[3]], b"".join(packed)
 

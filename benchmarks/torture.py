@@ -38,6 +38,8 @@ NUMBERS = 400
 MAX_ENTRIES = 300
 MAX_BYTES = 4_000_000
 WRITERS = 3
+ROUND = 20
+"""Faults between two looks at everything."""
 
 
 @dataclass(slots=True)
@@ -240,16 +242,22 @@ def _lengthen(_folder: Path, blobs: list[Path], chance: random.Random) -> None:
         file.write(b"more")
 
 
+TABLES = ["entries", "blobs", "details"] * 3 + ["totals", "namespaces", "dictionaries", "aside", "claims"]
+LIMITS = {"id", "max_bytes", "max_entries", "ttl_seconds"}
+"""What stays: a limit that is changed is another limit, and no damage."""
+
+
 def _row(folder: Path, _blobs: list[Path], chance: random.Random) -> None:
-    """Change one column of one row behind the store's back, as a bad tool would."""
+    """Change one column of one row past what the schema allows, as a bad disk would."""
     db = sqlite3.connect(_index(folder), timeout=30)
-    # The schema refuses some changes, and the index may be malformed already: no harm is harm enough.
+    db.execute("PRAGMA ignore_check_constraints = ON")
+    # Keys stay unique, and the index may be malformed already: no harm is harm enough.
     with contextlib.closing(db), contextlib.suppress(sqlite3.Error), db:
-        table = chance.choice(["entries", "blobs", "details"])
-        columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})") if name != "id"]
+        table = chance.choice(TABLES)
+        columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})") if name not in LIMITS]
         rowids = [row for (row,) in db.execute(f"SELECT rowid FROM {table}")]
         if rowids:
-            value = chance.choice([0, 7, b"\0" * 32, "rubbish", chance.randbytes(32)])
+            value = chance.choice([0, 7, -1, 1 << 62, 1e300, b"\0" * 32, "rubbish", chance.randbytes(32)])
             statement = f"UPDATE {table} SET {chance.choice(columns)} = ? WHERE rowid = ?"
             db.execute(statement, (value, chance.choice(rowids)))
 
@@ -286,13 +294,17 @@ def inject(folder: Path, faults: int, figures: Figures, chance: random.Random) -
     done = 0
     while done < faults:
         store = open_store(folder)
-        for number in range(NUMBERS):
-            if is_wrong(store, number) is None:
+        for number in range(MAX_ENTRIES):  # as many as may stay
+            wrong = is_wrong(store, number)
+            if wrong is None:
                 keep(store, number)
                 store.flush()
+            else:
+                figures.answers_checked += 1
+                figures.wrong_answers += wrong
         if chance.random() < 0.5:
             store.close()
-        for _ in range(min(100, faults - done)):
+        for _ in range(min(ROUND, faults - done)):
             blobs = [path for path in (folder / "results" / "blobs").rglob("*") if path.is_file()]
             if not blobs:
                 break

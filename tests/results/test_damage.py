@@ -13,6 +13,7 @@ import pytest
 from zit_ext.codecs import encode_png
 from zit_ext.errors import BlobCorruptError
 from zit_ext.results import checksums
+from zit_ext.results import index as statements
 from zit_ext.results.scribe import Scribe
 
 from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
@@ -350,3 +351,27 @@ def test_a_blob_that_may_not_be_read_is_a_miss_and_heals(make_store, counted, fo
     assert (counted["corrupt"], counted["healed"]) == (1, 1)
     kept(store, 1)
     assert there(store, 1) == [1]
+
+
+@pytest.mark.parametrize("how", ["clear", "remove"])
+def test_a_full_disk_can_be_emptied(make_store, folder, monkeypatch, how):
+    """Where not even a removal can be written down, the files go before the rows."""
+    store = make_store()
+    kept(store, 1, 2)
+    kept(store, 3, namespace="ann")
+    other = blob_file(folder, store, 1).parent.parent
+    really = statements.remove_entries
+
+    def full(db, ids):
+        if len(files_in(other)) == 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        really(db, ids)
+
+    monkeypatch.setattr(statements, "remove_entries", full)
+    if how == "clear":
+        assert store.clear("default") == 2
+    else:
+        assert store.remove([asked(1).key, asked(2).key]) == 2
+    assert there(store, 3, namespace="ann") == [3]
+    assert store.verify().problems == []
+    assert store.usage().bytes == bytes_on_disk(folder)

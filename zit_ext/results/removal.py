@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 
 from . import index
 from .database import hex_of, transaction
-from .desk import Desk
+from .desk import Desk, is_out_of_space
 from .rows import Row, expiry, find_row, is_fresh
 
 _BATCH = 500
@@ -18,10 +19,10 @@ def remove(desk: Desk, keys: Sequence[str]) -> int:
     """Remove these entries; return how many were there."""
     removed = 0
     for start in range(0, len(keys), _BATCH):
-        with transaction(desk.db):
-            found = [id for key in keys[start : start + _BATCH] if (id := _row_of(desk, key)) is not None]
-            index.remove_entries(desk.db, found)
-        removed += len(found)
+        batch = keys[start : start + _BATCH]
+        removed += len(
+            _remove(desk, lambda batch=batch: [id for key in batch if (id := _row_of(desk, key)) is not None])  # type: ignore[misc]
+        )
         desk.room.reap()
     for key in keys:
         desk.place.gone(key)
@@ -31,16 +32,41 @@ def remove(desk: Desk, keys: Sequence[str]) -> int:
 def remove_some(desk: Desk, namespace: str | None) -> int:
     """Remove some entries of a namespace, or of all; return how many, 0 at the end."""
     where, values = ("", ()) if namespace is None else ("AND n.name = ? ", (namespace,))
-    with transaction(desk.db):
-        found = desk.db.execute(
-            f"SELECT e.id, e.key FROM entries e JOIN namespaces n ON n.id = e.namespace {where}LIMIT ?",
-            (*values, _BATCH),
-        ).fetchall()
-        index.remove_entries(desk.db, [id for id, _ in found])
-    for _, key in found:
+    question = f"SELECT e.id FROM entries e JOIN namespaces n ON n.id = e.namespace {where}LIMIT ?"
+    keys = _remove(desk, lambda: [id for (id,) in desk.db.execute(question, (*values, _BATCH))])
+    for key in keys:
         desk.place.gone(hex_of(key))
     desk.room.reap()
-    return len(found)
+    return len(keys)
+
+
+def _remove(desk: Desk, choose: Callable[[], list[int]]) -> list[bytes]:
+    """Remove the entries that are chosen, in one transaction; return their keys."""
+
+    def step() -> list[bytes]:
+        with transaction(desk.db):
+            chosen = choose()
+            keys = [
+                desk.db.execute("SELECT key FROM entries WHERE id = ?", (id,)).fetchone()[0] for id in chosen
+            ]
+            index.remove_entries(desk.db, chosen)
+            return keys
+
+    try:
+        return step()
+    except sqlite3.OperationalError as error:
+        if not is_out_of_space(error):
+            raise
+    # A full disk has no room to write down what goes, so for once the files go first. Killed in between,
+    # rows without a blob are left: misses, that heal.
+    for id in choose():
+        for (digest,) in desk.db.execute(
+            "SELECT b.digest FROM entries e JOIN blobs b ON b.id = e.blob WHERE e.id = ? AND b.refs = 1",
+            (id,),
+        ).fetchall():
+            with contextlib.suppress(OSError):
+                desk.blobs.remove(hex_of(digest))
+    return step()
 
 
 def pin(desk: Desk, keys: Sequence[str]) -> int:

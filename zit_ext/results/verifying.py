@@ -124,13 +124,17 @@ class Verifier:
             except FileNotFoundError:
                 continue
             for name in names:
-                if not self._is_known(name):
+                if not self._is_known(name) and self._stays_unknown(folder, name):
                     self._report.note("orphan", name, "no row knows this file")
         for (digest,) in self._db.execute(
             "SELECT digest FROM blobs b WHERE NOT doomed AND NOT EXISTS "
             "(SELECT 1 FROM entries WHERE blob = b.id)"
         ).fetchall():
             self._report.note("unused_blob", digest.hex(), "no entry points at it")
+
+    def _stays_unknown(self, folder: str, name: str) -> bool:
+        """Tell whether it is not merely on its way out, or coming back."""
+        return os.path.lexists(self._layout.blobs / folder / name) and not self._is_known(name)
 
     def _is_known(self, name: str) -> bool:
         try:

@@ -55,7 +55,8 @@ class Keeper:
         """Offer what was rendered, and say what became of it. Raises nothing of the store's or a plugin's."""
         if not rendered.faithful:
             self._metrics.event("not_faithful")
-            return Offer(None, False, "not kept: a fallback changed the picture")
+            why = rendered.warnings[-1] if rendered.warnings else "a fallback changed the picture"
+            return Offer(None, False, f"not kept: {why}")
         if rendered.media_type != question.request.media_type:
             # Plugins were asked about what was asked for; what they would say of this, nobody knows.
             self._metrics.event("another_medium")

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from zit_ext.errors import GenerationStoppedError, ModelError, RequestError
+from zit_ext.models import zimage
 from zit_ext.pipeline import WeightTier
 from zit_ext.records import InputImage, SchedulerRef
 from zit_ext.testing import QuietWatcher
@@ -198,6 +199,23 @@ def test_what_cannot_be_is_refused_before_weights_move(fresh, ask, render, lease
 
     assert caught.value.field == field
     assert not leases.asked
+
+
+def test_a_picture_during_which_torch_was_set_otherwise_is_of_no_environment(fresh, ask, render):
+    import torch
+
+    class Meddler(QuietWatcher):
+        def step(self, done, total):
+            torch.set_num_threads(threads + done)
+
+    threads = torch.get_num_threads()
+    try:
+        meddled = render(fresh, ask(), watcher=Meddler())
+    finally:
+        torch.set_num_threads(threads)
+
+    assert (meddled.faithful, meddled.warnings) == (False, (zimage.TURNED,))
+    assert render(fresh, ask()).faithful
 
 
 def test_a_refused_scheduler_is_told_which_are_allowed(fresh, ask, render):

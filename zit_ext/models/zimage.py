@@ -33,6 +33,7 @@ from .zimage_previews import LatentColours, PreviewSteps
 from .zimage_prompts import Embedding, PromptMemo, overflow
 from .zimage_rendering import Task
 
+TURNED = "torch was set otherwise while the picture was rendered: it is of no one environment"
 TILED = "the picture was decoded in tiles, because memory ran out: its pixels differ a little"
 
 
@@ -146,11 +147,14 @@ class ZImage:
         clock = _Stopwatch()
         with zimage_devices.plain_torch(self._device):
             task = self._prepare(request, watcher)
+            flags = torch_environment.live_flags()
             embeddings = self._encode(request, lease, clock)
             zimage_rendering.stop_if_wanted(watcher)
             latents = self._denoise(task, embeddings, lease, clock)
             pixels, fallback = self._decode(request, latents, lease, clock)
             environment = torch_environment.record(self._resolved, self._device)
+        if environment["flags"] != flags:
+            fallback = (*fallback, TURNED)
         warnings = [_cut_words(field, each.cut) for field, each in embeddings.items() if each.cut]
         return Rendered(
             pixels,

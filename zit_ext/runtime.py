@@ -25,6 +25,7 @@ from .errors import EngineClosedError, HookHangsError, PluginError
 from .metrics import Metrics
 from .model_server.agreement import render_fields
 from .models.environment import EnvironmentBook
+from .models.ledger import Ledger
 from .models.resolver import Resolver
 from .outstanding import Outstanding
 from .pipeline import Pipeline, Watcher
@@ -84,7 +85,10 @@ class Runtime:
             self.renderer, self.environments = server, server.environments
         else:
             self.renderer = LocalRenderer(
-                settings, open_pipeline=self._open_pipeline, make_room=self.hooks.make_room
+                settings,
+                open_pipeline=self._open_pipeline,
+                make_room=self.hooks.make_room,
+                ledger=Ledger(settings.data_dir / "ledger", label),
             )
         self.files: Files = files or Resolver(settings)
         self.engine = Engine(

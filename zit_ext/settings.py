@@ -154,7 +154,9 @@ class Settings:
         "auto", as_text, "The Python that runs the model server: auto, or the path of an interpreter."
     )
     data_dir: Path = _setting(
-        user_data_dir(os.environ), as_path, "Folder of the model server: its state, its log, its Python."
+        user_data_dir(os.environ),
+        as_path,
+        "Folder of the model server (state, log, Python) and of the ledger of devices.",
     )
 
     # The HTTP API

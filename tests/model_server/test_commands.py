@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from zit_ext.cli import main
+from zit_ext.models.ledger import Ledger
 from zit_ext.testing import QuietWatcher
 
 from .conftest import HERE, World, until
@@ -62,6 +63,18 @@ def test_where_no_server_runs_every_command_says_so_and_starts_none(world: World
     assert cli("models")[1].endswith("\nno model server runs that could hold weights\n")
     assert cli("unload", "--all") == (0, "nothing was held\n", "")
     assert not world.is_alive()
+
+
+def test_models_says_what_our_programs_have_on_each_device(world: World, cli: Cli) -> None:
+    ledger = Ledger(world.settings.data_dir / "ledger", "comfyui")
+    ledger.tell("cuda:0", 12_300_000_000)
+    row = rows(cli("models", "--json"))["devices"][0]
+    assert (row["device"], row["label"], row["pid"], row["bytes"]) == (
+        "cuda:0", "comfyui", os.getpid(), 12_300_000_000
+    )  # fmt: skip
+    assert cli("models")[1].splitlines()[-1].split() == ["cuda:0", "comfyui", str(os.getpid()), "12.3", "GB"]
+    ledger.close()
+    assert rows(cli("models", "--json"))["devices"] == []
 
 
 def test_a_server_is_started_once_described_and_ended(world: World, cli: Cli) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 from ..errors import ModelError, RequestError
 from ..models import hub_cache
+from ..models.ledger import Ledger
 from ..models.naming import model_named
 from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
@@ -24,7 +26,7 @@ def add_to(commands: Commands) -> None:
         models,
         help="list the weights that are found and where, and those that are held",
         description="Lists the weights in the model folders of the settings and in the Hugging Face cache, "
-        "and those that the model server holds. What a program holds in itself, only that program knows.",
+        "those that the model server holds, and how much our programs have on each GPU.",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -34,6 +36,7 @@ def models(options: argparse.Namespace, context: Context) -> int:
     found = found_weights(settings, context.environ)
     chosen = _chosen(settings)
     held = asyncio.run(ServerRenderer(settings).holdings())
+    devices = Ledger(settings.data_dir / "ledger").rows()
     if options.json:
         rows = [_row(each) for each in found]
         places = {
@@ -41,7 +44,15 @@ def models(options: argparse.Namespace, context: Context) -> int:
             "hugging_face_cache": str(hub_cache.cache_folder(context.environ)),
         }
         holds = None if held is None else held_rows(held)
-        context.console.json({"model": chosen, "found": rows, "places": places, "held": holds})
+        context.console.json(
+            {
+                "model": chosen,
+                "found": rows,
+                "places": places,
+                "held": holds,
+                "devices": [asdict(each) for each in devices],
+            }
+        )
         return 0
     say = context.console.say
     where = chosen["path"] or f"not found: {chosen['problem']}"
@@ -63,6 +74,10 @@ def models(options: argparse.Namespace, context: Context) -> int:
         say("no model server runs that could hold weights")
     else:
         show_held(held, context.console)
+    if devices:
+        say()
+        lines = [(each.device, each.label, str(each.pid), human.size(each.bytes)) for each in devices]
+        context.console.table(("device", "program", "process", "weights"), lines, right=("weights",))
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import file_locks
 from ..settings import Settings
 
 
@@ -75,33 +75,16 @@ class ServerHome:
 
     def is_locked(self, name: str) -> bool:
         """Say whether somebody holds this lock."""
-        try:
-            descriptor = os.open(self.folder / name, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        with self.held(descriptor):
-            return not _try_lock(descriptor, shared=True)
+        return file_locks.is_locked(self.folder / name)
 
     def holder(self, name: str) -> int | None:
         """Return the number of the process that holds this lock; None if nobody does."""
-        if not self.is_locked(name):
-            return None
-        try:
-            return int((self.folder / name).read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return None  # it got the lock a moment ago and has not signed yet
+        return file_locks.holder(self.folder / name)
 
     def try_lock(self, name: str) -> int | None:
         """Return a descriptor that holds the lock until it is closed; None while somebody else does."""
         self._make_folder()
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _try_lock(descriptor):
-            os.close(descriptor)
-            return None
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, str(os.getpid()).encode())
-        return descriptor
+        return file_locks.try_lock(self.folder / name)
 
     @contextmanager
     def held(self, descriptor: int) -> Iterator[None]:
@@ -141,27 +124,3 @@ def _read(path: Path) -> State | None:
         return State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
-        # Far behind what is written there: nobody else may read what is locked. And never shared: two who
-        # look at the same moment each see a lock, so whoever acts on one looks for a while.
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

@@ -23,6 +23,7 @@ from .. import __version__
 from ..default_plugins.zimage import ZImage
 from ..errors import PluginError, ZitError
 from ..models.environment import EnvironmentBook
+from ..models.ledger import Ledger
 from ..models.naming import model_named
 from ..models.server_environments import facts_of_this_process
 from ..pipeline import Pipeline, Rendered
@@ -98,7 +99,10 @@ class _Process:
         self._hooks = Hooks(plugins, limits=limits_of(settings))
         self._questions = Questions(settings, self._hooks, self._book)
         self._renderer = LocalRenderer(
-            settings, open_pipeline=self._open_pipeline, make_room=self._hooks.make_room
+            settings,
+            open_pipeline=self._open_pipeline,
+            make_room=self._hooks.make_room,
+            ledger=Ledger(settings.data_dir / "ledger", "server"),
         )
 
     async def run(self) -> None:

@@ -13,12 +13,14 @@ from ..models.budget import budget_of
 from ..models.device_memory import DeviceMemory, total_ram
 from ..models.holder import Holder
 from ..models.holdings import Holdings, alike, weights_key
+from ..models.ledger import Ledger
 from ..pipeline import Pipeline, Rendered, Watcher
 from ..records import ModelRef, Request
 from ..settings import Settings
 from .device_thread import DeviceThread
 from .dispatch import Dispatcher
 from .line import Stoppable, Wish
+from .neighbours import Neighbours
 
 
 class LocalRenderer:
@@ -30,6 +32,7 @@ class LocalRenderer:
         *,
         open_pipeline: Callable[[ModelRef], Pipeline],
         make_room: Callable[[int, str], int],
+        ledger: Ledger | None = None,
         device: str | None = None,
         clock: Callable[[], float] = time.time,
         free_memory: Callable[[], int] | None = None,
@@ -40,7 +43,7 @@ class LocalRenderer:
         self._holder = Holder(
             budget=budget_of(settings, total_ram()),
             memory=DeviceMemory(device or settings.device, free_memory),
-            make_room=make_room,
+            make_room=self._make_room,
             keep_alive=settings.keep_alive,
             ram_keep_alive=settings.ram_keep_alive,
             clock=clock,
@@ -54,6 +57,10 @@ class LocalRenderer:
             clock=clock,
             sleep=sleep,
         )
+        self._ask_host = make_room
+        self._neighbours: Neighbours | None = None
+        if ledger is not None:
+            self._neighbours = Neighbours(ledger, self._holder, park=self.give_back, busy=self._is_busy)
 
     async def render(self, request: Request, watcher: Watcher) -> Rendered:
         """Return the answer to one request, when its turn has come.
@@ -66,6 +73,7 @@ class LocalRenderer:
         if waiting >= self._limit + (self._desk.running is None):
             seconds = max(1.0, waiting * self._desk.usual_seconds)
             raise QueueFullError(limit=self._limit, retry_after=seconds)
+        self._watch_neighbours()
         rendered = await self._desk.serve(request.model, Wish(request, Stoppable(watcher)))
         if rendered is None:
             raise EngineClosedError("the renderer was closed")
@@ -73,6 +81,7 @@ class LocalRenderer:
 
     async def preload(self, model: ModelRef) -> None:
         """Have the model's weights here, and on the device as far as they fit beside what is there."""
+        self._watch_neighbours()
         await self._desk.serve(model, None)
 
     async def unload(self, model: ModelRef) -> bool:
@@ -131,6 +140,20 @@ class LocalRenderer:
         """
         if not self._desk.closed:
             await self._desk.close(patience)
+        if self._neighbours is not None:
+            await self._neighbours.close()
+
+    def _watch_neighbours(self) -> None:
+        if self._neighbours is not None and not self._desk.closed:
+            self._neighbours.watch()
+
+    def _is_busy(self) -> bool:
+        return bool(self._desk.running or self._desk.loading or len(self._desk.line))
+
+    def _make_room(self, needed: int, device: str) -> int:
+        """Ask the host first, then our other processes. On the device's thread."""
+        freed = self._ask_host(needed, device)
+        return freed + (self._neighbours.make_room(needed, device) if self._neighbours is not None else 0)
 
     async def _free(
         self, close: Callable[..., list[str]], *args: object, still: Callable[[Any], bool]

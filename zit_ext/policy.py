@@ -294,7 +294,8 @@ def _scheduler(scheduler: SchedulerRef, *, of_pictures: bool) -> SchedulerRef:
     if isinstance(scheduler, SchedulerRef) and not of_pictures:
         config = _plain("scheduler.config", scheduler.config)
         return replace(scheduler, name=_name("scheduler.name", scheduler.name), config=config)
-    if not isinstance(scheduler, SchedulerRef) or scheduler.name not in SCHEDULERS:
+    known = isinstance(scheduler, SchedulerRef) and isinstance(scheduler.name, str)
+    if not known or scheduler.name not in SCHEDULERS:
         name = getattr(scheduler, "name", scheduler)
         raise _wrong("scheduler", name, f"Z-Image runs {', '.join(sorted(set(SCHEDULERS.values())))} only")
     if scheduler.config.get("stochastic_sampling"):

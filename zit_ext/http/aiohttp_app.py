@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.client_exceptions import ClientError
 
 from .errors import HttpError, TooLargeError
-from .messages import Answer, Asked, FilePart
+from .messages import Answer, Asked, FilePart, Stream
 from .service import Service
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -105,10 +105,9 @@ async def _send_file(request: web.Request, answer: Answer, part: FilePart) -> we
     return response
 
 
-async def _send_stream(request: web.Request, answer: Answer, body: object) -> web.StreamResponse:
-    assert hasattr(body, "__aiter__")
+async def _send_stream(request: web.Request, answer: Answer, body: Stream) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    async with contextlib.aclosing(body) as pieces:  # type: ignore[type-var]
+    async with contextlib.aclosing(body) as pieces:
         if request.method == hdrs.METH_HEAD:
             await response.prepare(request)
             return response

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,15 +142,16 @@ class Making:
 
     async def answers(self) -> list[Made]:
         """Return all pictures, in order. Raises what the engine raises, and HttpError if time is over."""
-        async for _ in self.changes():
-            pass
+        async with contextlib.aclosing(self.changes()) as changes:
+            async for _ in changes:
+                pass
         return self.made
 
     @property
     def made(self) -> list[Made]:
         return self._task.result()
 
-    async def changes(self, pause: float | None = None) -> AsyncIterator[bool]:
+    async def changes(self, pause: float | None = None) -> AsyncGenerator[bool]:
         """Make the pictures; yield True whenever something moved, and False after a pause without.
 
         Whoever leaves early, or whose client is gone, stops the renders that nobody else waits for.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from ..errors import RequestError
@@ -16,6 +18,8 @@ from .errors import as_http
 from .messages import EVENTS, Answer, event, json_answer
 from .preconditions import is_known_already
 from .service import Call, Route
+
+log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 10.0
 """After so long without news a stream says that it is alive."""
@@ -106,23 +110,46 @@ def _image(made: Made, wanted: str) -> dict[str, Any]:
 
 
 def _streamed(call: Call, making: Making, *, wanted: str, previews: bool) -> Answer:
-    stack = ExitStack()
-    stack.enter_context(call.service.limits.stream())
     return Answer(
         headers={"content-type": EVENTS, "cache-control": "no-store", "x-accel-buffering": "no"},
-        body=_events(call, making, stack, wanted=wanted, previews=previews),
+        body=EventStream(
+            _events(call, making, wanted=wanted, previews=previews), call.service.limits.take_stream()
+        ),
     )
 
 
-async def _events(
-    call: Call, making: Making, stack: ExitStack, *, wanted: str, previews: bool
-) -> AsyncIterator[bytes]:
+class EventStream:
+    """A stream of events that gives its place back when it ends: read, closed, or never begun."""
+
+    def __init__(self, events: AsyncGenerator[bytes], give_back: Callable[[], object]) -> None:
+        self._events = events
+        self._given_back = weakref.finalize(self, give_back)
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._events.__anext__()
+        except BaseException:
+            self._given_back()
+            raise
+
+    async def aclose(self) -> None:
+        """End it, and what it was to tell of."""
+        try:
+            await self._events.aclose()
+        finally:
+            self._given_back()
+
+
+async def _events(call: Call, making: Making, *, wanted: str, previews: bool) -> AsyncGenerator[bytes]:
     """Yield `step` and `preview` events, and at the end one `result` or one `error`."""
     shown: dict[int, bytes] = {}
-    with stack:
-        try:
-            yield event("begun", {"id": call.id})
-            async for moved in making.changes(QUIET_SECONDS):
+    try:
+        yield event("begun", {"id": call.id})
+        async with contextlib.aclosing(making.changes(QUIET_SECONDS)) as changes:
+            async for moved in changes:
                 if not moved:
                     yield b": still here\n\n"
                     continue
@@ -133,10 +160,12 @@ async def _events(
                         shown[place] = running.picture
                         shot = base64.b64encode(running.picture).decode("ascii")
                         yield event("preview", {"image": place, "b64_json": shot})
-            yield event("result", body_of(making.made, wanted))
-        except Exception as error:
-            wrong = as_http(error)
-            yield event("error", {"code": wrong.code, "message": wrong.message, "field": wrong.field})
+        yield event("result", body_of(making.made, wanted))
+    except Exception as error:
+        wrong = as_http(error)
+        if wrong.status == 500:
+            log.exception("request %s failed", call.id, exc_info=error)
+        yield event("error", {"code": wrong.code, "message": wrong.message, "field": wrong.field})
 
 
 _TEXTS = {"prompt", "negative_prompt", "model", "cache", "namespace", "comment", "generator_device"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..settings import Settings
@@ -34,7 +34,8 @@ class Limits:
         self._rate = settings.http_rate
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
-        self._streams = 0
+        self._streams: set[int] = set()
+        self._numbers = itertools.count()
         self.draining = False
         """The server is about to end: nothing new is begun."""
         self.handing_back = False
@@ -64,18 +65,18 @@ class Limits:
             )
         bucket.left -= 1
 
-    @contextlib.contextmanager
-    def stream(self) -> Iterator[None]:
-        """Hold one of the streams that may be open at once. Raises HttpError if there are too many."""
-        if self._streams >= self.max_streams:
+    def take_stream(self) -> Callable[[], object]:
+        """Take one of the streams that may be open at once; return what gives it back. Twice is fine.
+
+        Raises HttpError if there are too many.
+        """
+        if len(self._streams) >= self.max_streams:
             raise HttpError(
                 429, "streams", f"{self.max_streams} streams are open already", headers={"retry-after": "5"}
             )
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
+        number = next(self._numbers)
+        self._streams.add(number)
+        return lambda: self._streams.discard(number)
 
     async def read(self, asked: Asked) -> bytes:
         """Return the body. Raises HttpError if it is too large, or does not come in time."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -42,7 +42,15 @@ class FilePart:
     length: int
 
 
-Body = bytes | FilePart | AsyncIterator[bytes]
+class Stream(Protocol):
+    """Pieces of a body as they come. `aclose` ends it early, and what it was to tell of; twice is fine."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+Body = bytes | FilePart | Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,12 @@ class Service:
     # What every answer bears
 
     def _dressed(self, asked: Asked, answer: Answer, id: str) -> Answer:
-        headers = {"x-request-id": id, "x-content-type-options": "nosniff", **answer.headers}
+        headers = {
+            "server": "zit_ext",
+            "x-request-id": id,
+            "x-content-type-options": "nosniff",
+            **answer.headers,
+        }
         origin = asked.headers.get("origin", "").lower()
         if origin and origin in self.gate.origins:
             headers |= {

@@ -5,31 +5,92 @@ Which versions it was seen with: docs/hosts.md.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as model_management
 import comfy.utils
+import execution
 import folder_paths
+import nodes
 import torch
+from comfy.cli_args import args
+from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_api.v0_0_2 import ComfyExtension, io
+from comfy_execution.progress import ProgressHandler, get_progress_state
 from PIL import Image
 
 from zit_ext import Settings, hookimpl
+from zit_ext.models.installation import installation
+from zit_ext.models.torch_environment import live_flags
 from zit_ext.runtime import Runtime, shared
 
+from .graph import NodeClass
+from .naming import Folders
+
 __all__ = [
+    "ANYTHING",
     "ComfyExtension",
+    "changed",
     "engine",
+    "environment",
+    "folders",
     "interrupted",
     "io",
+    "is_older",
+    "node_class",
+    "own_files",
+    "pack_files",
     "preview",
     "progress_bar",
     "raise_if_interrupted",
     "schema",
     "torch",
+    "version",
+    "watch",
 ]
+
+LOADED_AT = time.time()
+"""No prompt ran before: what was on disk by then is what the host reads."""
+
+NO_NUMBERS = frozenset(
+    {
+        "listen", "port", "tls_keyfile", "tls_certfile", "enable_cors_header", "max_upload_size",
+        "base_directory", "extra_model_paths_config", "output_directory", "temp_directory",
+        "input_directory", "user_directory", "auto_launch", "disable_auto_launch", "preview_method",
+        "preview_size", "cache_classic", "cache_lru", "cache_none", "cache_ram", "dont_print_server",
+        "quick_test_for_ci", "windows_standalone_build", "disable_metadata", "disable_all_custom_nodes",
+        "whitelist_custom_nodes", "disable_api_nodes", "multi_user", "verbose", "log_stdout",
+        "front_end_version", "front_end_root", "enable_compress_response_body", "comfy_api_base",
+        "database_url", "enable_assets", "enable_manager", "disable_manager_ui",
+        "enable_manager_legacy_ui",
+    }
+)  # fmt: skip
+"""Command line options that change no picture. One that is not here counts: new ones do."""
+
+
+class _Anything(str):
+    """The type that fits every other; the host compares types with `!=`."""
+
+    __slots__ = ()
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+ANYTHING = _Anything("*")
 
 interrupted = model_management.processing_interrupted
 raise_if_interrupted = model_management.throw_exception_if_processing_interrupted
@@ -45,6 +106,136 @@ def schema(**described: Any) -> io.Schema:
 def preview(png: bytes) -> tuple[str, Any, None]:
     """Return a picture as the host's progress bar takes it."""
     return "PNG", Image.open(BytesIO(png)), None
+
+
+class _Watch(ProgressHandler):
+    """Hears which nodes run in one prompt."""
+
+    def __init__(self) -> None:
+        super().__init__("zit_ext")
+        self.ran: dict[str, int] = {}
+
+    def start_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
+        self.ran[node_id] = self.ran.get(node_id, 0) + 1
+
+
+def watch() -> Mapping[str, int]:
+    """Return which nodes run in this prompt from now on, by id: it fills while they do."""
+    registry = get_progress_state()
+    known = registry.handlers.get("zit_ext")
+    if known is None:
+        known = _Watch()
+        registry.register_handler(known)
+    return known.ran
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_class(node: type) -> NodeClass:
+    hidden = node.INPUT_TYPES().get("hidden") or {}
+    asks = frozenset(str(each[0] if isinstance(each, (tuple, list)) else each) for each in hidden.values())
+    module = getattr(node, "RELATIVE_PYTHON_MODULE", None)
+    if module is None:
+        own = node.__module__ == "nodes"
+        return NodeClass(pack="" if own else node.__module__.partition(".")[0], asks=asks)
+    kind, _, name = module.partition(".")
+    if kind == "custom_nodes":
+        return NodeClass(pack=name, asks=asks)
+    return NodeClass(asks=asks, remote=kind != "comfy_extras")
+
+
+def node_class(class_type: str) -> NodeClass:
+    """Return where a class of nodes comes from, and what it asks for."""
+    return _known_class(nodes.NODE_CLASS_MAPPINGS[class_type])
+
+
+async def changed(node: Mapping[str, Any]) -> Any:
+    """Return what IS_CHANGED of this node comes to, computed as the host computes it.
+
+    The host keeps it at the node, but not with every kind of its own cache.
+    """
+    if "is_changed" in node:
+        return node["is_changed"]
+    kind = nodes.NODE_CLASS_MAPPINGS[node["class_type"]]
+    if issubclass(kind, _ComfyNodeInternal):
+        name = "fingerprint_inputs" if first_real_override(kind, "fingerprint_inputs") else None
+    else:
+        name = "IS_CHANGED" if hasattr(kind, "IS_CHANGED") else None
+    if name is None:
+        return None
+    try:
+        given = execution.get_input_data(node["inputs"], kind, "", None)[0]
+        as_list = getattr(kind, "INPUT_IS_LIST", False)
+        answer = getattr(kind, name)(**{each: v if as_list else v[0] for each, v in given.items()})
+        return [await answer if inspect.isawaitable(answer) else answer]
+    except Exception:  # as the host does: a node that cannot say is never the same twice
+        return float("nan")
+
+
+def folders() -> Folders:
+    """Return where the host looks for files."""
+    kinds = {
+        kind: (tuple(places), frozenset(str(each).lower() for each in endings))
+        for kind, (places, endings, *_) in folder_paths.folder_names_and_paths.items()
+        if kind not in ("custom_nodes", "datasets")
+    }
+    return Folders(
+        kinds,
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+
+
+def is_older(file: Any) -> bool:
+    """Say whether a file is as it was when the host started."""
+    return max(file.mtime_ns, file.ctime_ns) / 1e9 < LOADED_AT
+
+
+def version() -> str:
+    """Return the host's version, as it says it."""
+    return str(getattr(sys.modules.get("comfyui_version"), "__version__", "unknown"))
+
+
+def own_files() -> Sequence[Path]:
+    """Return the host's own code, files and folders."""
+    home = Path(folder_paths.__file__).parent
+    names = (
+        "comfy", "comfy_extras", "comfy_execution", "comfy_api", "nodes.py", "node_helpers.py",
+        "folder_paths.py", "latent_preview.py", "execution.py",
+    )  # fmt: skip
+    return [home / name for name in names if (home / name).exists()]
+
+
+def pack_files(pack: str) -> Sequence[Path]:
+    """Return where a pack of custom nodes lies."""
+    for place in folder_paths.get_folder_paths("custom_nodes"):
+        for path in (Path(place) / pack, Path(place) / f"{pack}.py"):
+            if path.exists():
+                return [path]
+    return []
+
+
+def environment() -> dict[str, Any]:
+    """Return what the host runs on, as far as it changes numbers."""
+    return {
+        "installation": installation("comfyui"),
+        "flags": live_flags(),
+        "arguments": {
+            name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NO_NUMBERS
+        },
+        "device": str(model_management.get_torch_device()),
+        "memory_mode": str(model_management.vram_state),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return sorted(str(_plain(each)) for each in value)
+    return str(value)
 
 
 class HostPlugin:

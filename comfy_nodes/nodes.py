@@ -8,6 +8,7 @@ from zit_ext.errors import GenerationStoppedError
 
 from . import host
 from .convert import to_image, to_requests, to_status
+from .memo_node import CacheAny
 from .progress import Progress
 
 io = host.io
@@ -17,7 +18,7 @@ class Extension(host.ComfyExtension):
     """Everything that this pack adds to ComfyUI."""
 
     async def get_node_list(self):
-        return [Generate, Statistics]
+        return [Generate, CacheAny, Statistics]
 
 
 class Generate(io.ComfyNode):

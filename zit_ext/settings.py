@@ -201,6 +201,11 @@ class Settings:
         "A hook that has not returned by then counts as hung: its callers are let go.",
     )
 
+    # ComfyUI
+    trusted_packs: tuple[str, ...] = _setting(
+        (), names, "ComfyUI packs known to name every file they read: Cache (any) may keep what they make."
+    )
+
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each setting that is not a default came from."""
 

@@ -85,8 +85,9 @@ class Host:
         (base / "front" / "index.html").write_text("<html></html>", encoding="utf-8")
         (base / "custom_nodes" / "zit_ext").symlink_to(ROOT, target_is_directory=True)
         shutil.copytree(HERE / "pack", base / "custom_nodes" / "zit_test_pack")
-        for path in (base / "custom_nodes" / "zit_test_pack").rglob("*"):
-            os.utime(path, (1_700_000_000, 1_700_000_000))
+        strangers = (HERE / "pack" / "__init__.py").read_text(encoding="utf-8").replace('"Test', '"Strange')
+        (base / "custom_nodes" / "zit_strangers.py").write_text(strangers, encoding="utf-8")
+        (base / "models" / "vae" / "grey.safetensors").write_bytes(b"\x40" * 64)
 
     @property
     def url(self) -> str:
@@ -107,6 +108,7 @@ class Host:
             "ZIT_CACHE_DIR": str(self.base / "cache"),
             "ZIT_DATA_DIR": str(self.base / "data"),
             "ZIT_RENDERER": "local",
+            "ZIT_TRUSTED_PACKS": "zit_test_pack",
             "ZIT_MEMORY_BYTES": "0",  # each hit is read from the disk
             "ZIT_TEST_LOG": str(self.log),
             "HF_HUB_OFFLINE": "1",
@@ -152,6 +154,15 @@ class Host:
         data = json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=30).close()
+
+    def forget(self) -> None:
+        """Have the host empty its own cache, as "Free memory" in its menu does."""
+        self.post("/free", {"free_memory": True})
+        time.sleep(0.5)  # it has no answer: the worker does it when it wakes
+
+    def blobs(self) -> set[Path]:
+        """Return the files of the result store."""
+        return {path for path in (self.base / "cache").rglob("blobs/??/*") if path.is_file()}
 
     def notes(self) -> list[str]:
         """Return what the tests' own nodes did since this was asked last."""

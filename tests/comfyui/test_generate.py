@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,10 +34,6 @@ def render(host: Host, model: str, **changes: Any) -> Ran:
 def outcomes(ran: Ran) -> list[str]:
     """Return how each picture was answered."""
     return [line.split(",")[0] for line in ran.texts("4")[0].strip("'").split("\\n")]
-
-
-def blobs(host: Host) -> list[Path]:
-    return sorted(path for path in (host.base / "cache").rglob("blobs/??/*") if path.is_file())
 
 
 def test_the_nodes_are_there_with_turbos_defaults_and_nothing_heavy_was_imported(host):
@@ -99,10 +94,10 @@ def test_two_prompts_at_once_are_both_answered(host, tiny_model):
 
 
 def test_a_corrupt_store_entry_is_a_miss_and_the_same_picture(host, tiny_model):
-    before = set(blobs(host))
+    before = host.blobs()
     first = render(host, tiny_model, prompt="torn")
     end = time.monotonic() + 30
-    while not (new := set(blobs(host)) - before):
+    while not (new := host.blobs() - before):
         assert time.monotonic() < end, "the result was not written"
         time.sleep(0.05)
     (blob,) = new

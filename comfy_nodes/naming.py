@@ -1,0 +1,108 @@
+"""Which files the inputs of a node name. Looks at the disk, knows of the host only where its folders are.
+
+Every text is taken for a name: one that is no file costs a few microseconds, one that was overlooked
+would cost a stale answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .graph import NotKeyableError
+
+_LONGEST_NAME = 1000
+_EMBEDDING = re.compile(r"embedding:([^\s,():]+)")
+_EMBEDDING_ENDS = ("", ".safetensors", ".pt", ".bin")  # as comfy.sd1_clip.load_embed tries them
+_PLACES = re.compile(r"\s?\[(input|output|temp)\]$")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the host looks for files."""
+
+    models: Mapping[str, tuple[Sequence[str], frozenset[str]]]
+    """By kind: folders, and the endings of names that count; "folder" stands for whole folders."""
+    input: str
+    output: str
+    temp: str
+
+
+def named_files(class_type: str, literals: Mapping[str, Any], folders: Folders) -> Iterator[tuple[str, Path]]:
+    """Yield input name and path of each file that these inputs name. Raises NotKeyableError for a folder."""
+    for name in sorted(literals):
+        seen: set[Path] = set()
+        for text in _texts(literals[name]):
+            for path in _named_by(class_type, text, folders):
+                if path not in seen:
+                    seen.add(path)
+                    yield name, path
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
+
+
+def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
+    for embedding in _EMBEDDING.findall(text):
+        yield from _embedding(embedding, folders)
+    if not text.strip("./ ") or len(text) > _LONGEST_NAME or "\n" in text or "\0" in text:
+        return
+    if text.startswith(("http://", "https://")):
+        raise NotKeyableError(f"{class_type} names an address on the network")
+    ending = os.path.splitext(text)[1].lower()  # noqa: PTH122 - once for every text of a graph
+    for places, endings in folders.models.values():
+        if ending in endings:
+            yield from _in(places, text)
+        elif "folder" in endings and any(os.path.isdir(os.path.join(each, text)) for each in places):  # noqa: PTH112, PTH118
+            raise NotKeyableError(f"{class_type} names the folder {text}")
+    if class_type == "VAELoader" and not ending:
+        yield from _starting_with(text, folders)
+    yield from _loose(class_type, text, folders)
+
+
+def _in(places: Sequence[str], text: str) -> Iterator[Path]:
+    inside = os.path.relpath(os.path.join("/", text), "/")  # noqa: PTH118 - as folder_paths.get_full_path does
+    for place in places:
+        path = os.path.join(place, inside)  # noqa: PTH118
+        if os.path.isfile(path):  # noqa: PTH113
+            yield Path(path)
+
+
+def _embedding(name: str, folders: Folders) -> Iterator[Path]:
+    places, _ = folders.models.get("embeddings", ((), frozenset()))
+    for ending in _EMBEDDING_ENDS:
+        yield from _in(places, name + ending)
+
+
+def _starting_with(text: str, folders: Folders) -> Iterator[Path]:
+    """Yield the files of a small VAE such as taesd, which is named by their beginning."""
+    places, _ = folders.models.get("vae_approx", ((), frozenset()))
+    for place in places:
+        if Path(place).is_dir():
+            yield from sorted(each for each in Path(place).iterdir() if each.name.startswith(text))
+
+
+def _loose(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
+    """Yield what a name means outside of the model folders: an upload, an output, a path."""
+    marked = _PLACES.search(text)
+    name = text[: marked.start()] if marked else text
+    place = getattr(folders, marked[1]) if marked else folders.input
+    for path in (os.path.join(place, name), name if os.path.isabs(name) else ""):  # noqa: PTH117, PTH118
+        if not path:
+            continue
+        if os.path.isfile(path):  # noqa: PTH113
+            yield Path(path)
+        elif os.path.isdir(path):  # noqa: PTH112
+            raise NotKeyableError(f"{class_type} names the folder {text}")

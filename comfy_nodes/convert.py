@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zit_ext import ModelRef, Request, Result
+from zit_ext.codecs import Pixels, encode_png
 from zit_ext.policy import batch_of
+from zit_ext.records import InputImage, SchedulerRef
 
 
 def to_requests(inputs: Mapping[str, Any]) -> list[Request]:
-    """Return one request for each picture of the batch."""
+    """Return one request for each picture of the batch; with input pictures, for each of each of them."""
+    model: ModelRef = inputs.get("zit_model") or ModelRef(source=inputs["model"].strip())
+    if inputs.get("vae") is not None:
+        model = replace(model, vae=inputs["vae"])
     request = Request(
         prompt=inputs["prompt"],
         negative_prompt=inputs["negative_prompt"],
@@ -20,10 +26,28 @@ def to_requests(inputs: Mapping[str, Any]) -> list[Request]:
         height=inputs["height"],
         steps=inputs["steps"],
         guidance=inputs["guidance"],
-        model=ModelRef(source=inputs["model"].strip()),
+        model=model,
+        scheduler=inputs.get("scheduler") or SchedulerRef(),
+        loras=inputs.get("loras") or (),
+        strength=inputs.get("strength", 0.6),
         cache=inputs["cache"],  # a word that is none is refused at the engine's door
     )
-    return batch_of(request, inputs["batch_size"])
+    starts = (
+        [None] if inputs.get("image") is None else [InputImage.of(png) for png in to_pngs(inputs["image"])]
+    )
+    return [
+        each for start in starts for each in batch_of(replace(request, image=start), inputs["batch_size"])
+    ]
+
+
+def to_pngs(image: Any) -> list[bytes]:
+    """Return the pictures of an IMAGE as PNG files: 8 bits, rounded as the host rounds when it saves."""
+    torch = sys.modules["torch"]
+    flat = (image.detach().cpu() * 255.0).clamp(0, 255).to(torch.uint8).contiguous()
+    return [
+        encode_png(Pixels(each.shape[1], each.shape[0], each.shape[2], each.numpy().tobytes()))
+        for each in flat
+    ]
 
 
 def to_image(results: Sequence[Result]) -> Any:

@@ -22,6 +22,7 @@ import folder_paths
 import nodes
 import torch
 from comfy.cli_args import args
+from comfy.model_patcher import ModelPatcher
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_api.v0_0_2 import ComfyExtension, io
 from comfy_execution.progress import ProgressHandler, get_progress_state
@@ -38,13 +39,18 @@ from .naming import Folders
 __all__ = [
     "ANYTHING",
     "ComfyExtension",
+    "ModelPatcher",
     "changed",
     "engine",
     "environment",
+    "file_mark",
     "folders",
     "interrupted",
     "io",
     "is_older",
+    "model_management",
+    "model_names",
+    "model_path",
     "node_class",
     "own_files",
     "pack_files",
@@ -101,6 +107,25 @@ def schema(**described: Any) -> io.Schema:
     """Return a node's schema, without what this version of ComfyUI does not know (search aliases)."""
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in described.items() if name in known})
+
+
+def model_names(kind: str) -> list[str]:
+    """Return the files that the host knows of a kind, as its own loaders offer them."""
+    return list(folder_paths.get_filename_list(kind))
+
+
+def model_path(kind: str, name: str) -> str:
+    """Return where such a file is. Raises FileNotFoundError."""
+    return str(folder_paths.get_full_path_or_raise(kind, name))
+
+
+def file_mark(kind: str, name: str) -> str:
+    """Return what changes when such a file is written or replaced; empty if there is none."""
+    path = folder_paths.get_full_path(kind, name)
+    if path is None:
+        return ""
+    found = Path(path).stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns};"
 
 
 def preview(png: bytes) -> tuple[str, Any, None]:
@@ -243,21 +268,20 @@ class HostPlugin:
 
     @hookimpl
     def zit_make_room(self, bytes_needed: int) -> int:
-        device = model_management.get_torch_device()
-        before = model_management.get_free_memory(device)
-        model_management.free_memory(bytes_needed, device)
-        return max(0, int(model_management.get_free_memory(device) - before))
+        from .memory import Manners
+
+        if "manners" not in _STATE:
+            _STATE["manners"] = Manners()
+        return _STATE["manners"].make_room(_STATE["runtime"].renderer, bytes_needed)
+
+
+_STATE: dict[str, Any] = {}
 
 
 def engine() -> Runtime:
-    """Return this process's engine.
-
-    ComfyUI's memory manager cannot ask us to leave the GPU, so we leave it after each render: weights
-    wait in RAM (`keep_alive = 0`) unless the user's settings say otherwise.
-    """
+    """Return this process's engine. Its weights stay near the GPU until the host asks for the room."""
     settings = Settings.load()
-    if "keep_alive" not in settings.origin:
-        settings = settings.with_values({"keep_alive": 0}, "ComfyUI")
     if "model_dirs" not in settings.origin:
         settings = settings.with_values({"model_dirs": [folder_paths.models_dir]}, "ComfyUI")
-    return shared({"comfyui": HostPlugin()}, settings, label="comfyui")
+    _STATE["runtime"] = shared({"comfyui": HostPlugin()}, settings, label="comfyui")
+    return _STATE["runtime"]

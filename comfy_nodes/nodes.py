@@ -5,11 +5,15 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 from zit_ext.errors import GenerationStoppedError
+from zit_ext.pipeline import WeightTier
+from zit_ext.renderers.local import LocalRenderer
 
 from . import host
 from .convert import to_image, to_requests, to_status
+from .describing import LORAS, MODEL, SCHEDULER, VAE, Lora, Model, Scheduler, Vae
 from .memo_node import CacheAny
 from .progress import Progress
+from .weights import Preload, Unload
 
 io = host.io
 
@@ -18,7 +22,7 @@ class Extension(host.ComfyExtension):
     """Everything that this pack adds to ComfyUI."""
 
     async def get_node_list(self):
-        return [Generate, CacheAny, Statistics]
+        return [Generate, CacheAny, Model, Lora, Vae, Scheduler, Preload, Unload, Statistics]
 
 
 class Generate(io.ComfyNode):
@@ -55,7 +59,29 @@ class Generate(io.ComfyNode):
                     default="",
                     tooltip="A diffusers folder or a Hugging Face id; empty: the setting.",
                 ),
-                io.Combo.Input("cache", options=["use", "refresh", "bypass", "only"], default="use"),
+                io.Combo.Input(
+                    "cache",
+                    options=["use", "refresh", "bypass", "only"],
+                    default="use",
+                    tooltip="use: look, and keep. refresh: render and keep. bypass: neither. "
+                    "only: look, and stop if nothing is kept.",
+                ),
+                MODEL.Input("zit_model", optional=True, tooltip="Goes before the text in `model`."),
+                LORAS.Input("loras", optional=True, tooltip="From LoRA nodes, in their order."),
+                VAE.Input("vae", optional=True, tooltip="Instead of the model's own."),
+                SCHEDULER.Input("scheduler", optional=True, tooltip="Instead of the model's own."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="Image-to-image: what to start from, scaled to the size."
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=0.6,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Image-to-image: how much is made anew.",
+                ),
             ],
             outputs=[io.Image.Output(), io.String.Output(display_name="status")],
         )
@@ -70,7 +96,8 @@ class Generate(io.ComfyNode):
             host.raise_if_interrupted()  # the host's own way to end a prompt
             raise
         progress.show()
-        return io.NodeOutput(to_image(results), to_status(results))
+        status = to_status(results)
+        return io.NodeOutput(to_image(results), status, ui={"text": status.split("\n")})
 
 
 class Statistics(io.ComfyNode):
@@ -98,5 +125,20 @@ class Statistics(io.ComfyNode):
         text = (
             f"{counted.requests.get('hit', 0)} hits, {counted.requests.get('miss', 0)} misses, "
             f"{counted.requests.get('bypass', 0)} bypassed, {counted.saved_seconds:.1f} s of rendering saved"
+            f"\n{_residents()}"
         )
         return io.NodeOutput(text, ui={"text": [text]})
+
+
+def _residents() -> str:
+    """Return which weights this process holds, one line each."""
+    renderer = host.engine().renderer
+    if not isinstance(renderer, LocalRenderer):
+        return "weights are held by the model server"
+    held = renderer.holdings()
+    lines = [
+        f"{model.source}: {model.bytes_in(WeightTier.VRAM) / 1e6:.1f} MB on {held.device}, "
+        f"{model.bytes_in(WeightTier.RAM) / 1e6:.1f} MB parked"
+        for model in held.models
+    ]
+    return "\n".join(lines) or "no weights are held"

@@ -140,3 +140,31 @@ def test_the_broken_disk_story_ends_in_pictures(settings, ask, tmp_path):
     broken = replace(settings, cache_dir=tmp_path / "file" / "below")
     with Runtime(broken, plugins=plugins, renderer=FakeRenderer()) as runtime:
         assert runtime.generate_blocking(ask()).status.outcome is Outcome.BYPASS
+
+
+def test_weights_are_preloaded_and_unloaded_from_any_thread(settings, model, ask):
+    opened = []
+
+    def open_pipeline(wanted):
+        opened.append(wanted.path)
+        return FakePipeline(sizes={"transformer": 10})
+
+    plugins = find_plugins(entry_points=False)
+    plugins.register(
+        types.SimpleNamespace(zit_open_pipeline=hookimpl(lambda model: open_pipeline(model))), "fake"
+    )
+    local = replace(settings, renderer="local", device="cpu", keep_alive=-1.0)
+    with Runtime(local, plugins=plugins) as runtime:
+        runtime.preload_blocking(model)
+        runtime.generate_blocking(ask())
+        assert opened == [Path(model.source)]
+        assert runtime.unload_blocking(model) == 1
+        assert runtime.unload_blocking(model) == 0
+        runtime.preload_blocking(model)
+        assert runtime.unload_blocking() == 1
+        assert len(opened) == 2
+
+
+def test_a_renderer_without_weights_has_nothing_to_unload(runtime, model):
+    runtime.preload_blocking(model)
+    assert runtime.unload_blocking() == 0

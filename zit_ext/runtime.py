@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from .default_plugins.counting import Counting
 from .default_plugins.zimage import ZImage
@@ -50,6 +50,17 @@ def live_flags() -> Mapping[str, FieldValue] | None:
     from .models import torch_environment
 
     return torch_environment.live_flags()
+
+
+@runtime_checkable
+class HoldsWeights(Protocol):
+    """A renderer that can be told which weights to hold."""
+
+    async def preload(self, model: ModelRef) -> None: ...
+
+    async def unload(self, model: ModelRef) -> bool: ...
+
+    async def unload_all(self) -> int: ...
 
 
 class Runtime:
@@ -147,6 +158,15 @@ class Runtime:
         """Ask for a batch from a thread."""
         return _wait(self.submit_many(requests, watcher), interrupted)
 
+    def preload_blocking(self, model: ModelRef, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Have the model's weights ready. From a thread. Raises RequestError and ModelError."""
+        _wait(self._start(lambda: self._preload(model)), interrupted)
+
+    def unload_blocking(self, model: ModelRef | None = None) -> int:
+        """Let go of a model's weights, or of all; return how many models that were. From a thread."""
+        unloaded: Future[int] = self._start(lambda: self._unload(model))
+        return unloaded.result()
+
     def close(self, patience: float = 30.0) -> None:
         """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
         if self._closed:
@@ -169,6 +189,21 @@ class Runtime:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    async def _preload(self, model: ModelRef) -> None:
+        if isinstance(self.renderer, HoldsWeights):
+            await self.renderer.preload(await self._resolved(model))
+
+    async def _unload(self, model: ModelRef | None) -> int:
+        if not isinstance(self.renderer, HoldsWeights):
+            return 0
+        if model is None:
+            return await self.renderer.unload_all()
+        return int(await self.renderer.unload(await self._resolved(model)))
+
+    async def _resolved(self, model: ModelRef) -> ModelRef:
+        asked = self.engine.at_the_door(Request(prompt="", seed=0, model=model))
+        return (await asyncio.to_thread(self.files.resolve, asked)).model
 
     def _open_pipeline(self, model: ModelRef) -> Pipeline:
         pipeline = self.hooks.open_pipeline(model)

@@ -13,7 +13,7 @@ import pytest
 from . import getting
 from .host import ROOT, Host, python_for
 
-collect_ignore = ["pack", "stand_ins"]  # they run inside the host
+collect_ignore = ["competing.py", "pack", "stand_ins"]  # they run inside the host
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -135,3 +135,84 @@ def test_weights_that_are_not_there_are_named_with_a_remedy(host):
 def test_the_statistics_node_tells_what_was_saved(host, tiny_model):
     ran = host.run({"1": {"class_type": "ZitStatistics", "inputs": {}}})
     assert "hits" in ran.texts("1")[0]
+
+
+def with_more(graph: dict[str, Any], **nodes: dict[str, Any]) -> dict[str, Any]:
+    """The graph with these nodes, each linked to the input of its name."""
+    graph["1"]["inputs"] |= {name: [name, 0] for name in nodes}
+    return {**graph, **nodes}
+
+
+def test_what_describes_is_part_of_the_request_and_loads_nothing(host, tiny_model):
+    plain = render(host, tiny_model, prompt="described")
+    described = host.run(
+        with_more(
+            picture("", prompt="described"),
+            zit_model={
+                "class_type": "ZitModel",
+                "inputs": {
+                    "file": "(by name)", "source": tiny_model, "dtype": "auto", "text_encoder": "(by name)",
+                    "offload": "none", "vae_tiling": False,
+                },
+            },
+        )
+    )  # fmt: skip
+    assert outcomes(described) == ["hit"], described.error
+    assert described.texts("3") == plain.texts("3")
+
+    shift = {"class_type": "ZitScheduler", "inputs": {"shift": 5.0, "sigmas": "plain"}}
+    shifted = host.run(with_more(picture(tiny_model, prompt="described"), scheduler=shift))
+    assert outcomes(shifted) == ["miss"], shifted.error
+    assert shifted.texts("3") != plain.texts("3")
+
+
+def test_image_to_image_is_a_miss_then_a_hit_and_depends_on_picture_and_strength(host, tiny_model):
+    def start(color: int) -> dict[str, Any]:
+        return {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": color},
+        }
+
+    def ran(color: int, **changes: Any) -> Ran:
+        done = host.run(
+            with_more(picture(tiny_model, prompt="from a picture", **changes), image=start(color))
+        )
+        assert done.ending == "execution_success", done.error
+        return done
+
+    first = ran(0xFF0000, strength=0.5)
+    assert outcomes(first) == ["miss"]
+    assert outcomes(ran(0xFF0000, strength=0.5, negative_prompt="x")) == ["hit"]
+    assert outcomes(ran(0x00FF00, strength=0.5)) == ["miss"]
+    assert outcomes(ran(0xFF0000, strength=0.9)) == ["miss"]
+
+
+def test_a_lora_that_is_not_there_is_refused_with_its_name(host, tiny_model):
+    lora = {"class_type": "ZitLora", "inputs": {"lora": "no.safetensors", "strength": 1.0}}
+    graph = with_more(picture(tiny_model), loras=lora)
+    try:
+        told = host.run(graph).error
+    except RefusedError as error:
+        told = str(error)
+    assert "no.safetensors" in told
+
+
+def test_weights_are_preloaded_and_unloaded_by_nodes(host, tiny_model):
+    model = {
+        "class_type": "ZitModel",
+        "inputs": {
+            "file": "(by name)", "source": tiny_model, "dtype": "auto", "text_encoder": "(by name)",
+            "offload": "none", "vae_tiling": False,
+        },
+    }  # fmt: skip
+    graph = {
+        "m": model,
+        "p": {"class_type": "ZitPreload", "inputs": {"zit_model": ["m", 0]}},
+        "u": {"class_type": "ZitUnload", "inputs": {"after": ["p", 1], "zit_model": ["m", 0]}},
+    }
+    ran = host.run(graph)
+    assert ran.ending == "execution_success", ran.error
+    assert ran.texts("p") == ["the weights are here"]
+    assert ran.texts("u") == ["1 model unloaded"]
+    again = host.run({"u": {"class_type": "ZitUnload", "inputs": {}}})
+    assert again.texts("u") == ["0 models unloaded"]

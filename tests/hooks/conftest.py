@@ -81,7 +81,7 @@ class PluginVenv:
             env=environ,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=840,
         )
         assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -38,6 +38,7 @@ def test_a_light_example_passes_its_tests_where_it_is_installed(plugin_venv, nam
 @pytest.mark.packaging
 @pytest.mark.pipeline
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # torch is imported six times
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_heavy_example_passes_its_tests_where_it_is_installed(plugin_venv, name):
     with plugin_venv.with_plugin(EXAMPLES / name):

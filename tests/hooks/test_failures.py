@@ -11,7 +11,7 @@ from enum import Enum
 
 import pytest
 
-from zit_ext import ModelRef, Outcome, Request, hookimpl, plugin_calls
+from zit_ext import ModelRef, Outcome, Request, Result, hookimpl, plugin_calls
 from zit_ext.errors import HookHangsError, ModelError
 from zit_ext.plugin_checks import HOOKS
 from zit_ext.plugin_watch import WATCH
@@ -196,7 +196,7 @@ def test_a_hook_that_never_returns_is_reported_with_its_stack_and_stops_nobody(
         assert future.result(30).status.outcome is Outcome.MISS
     gate.set()
     wait_until(lambda: not any(call.reported for call in WATCH.running()))
-    assert engine.generate(ask(3)).status.outcome is Outcome.MISS
+    assert answered_in_the_end(engine, ask(3)).status.outcome is Outcome.MISS
 
 
 def test_who_waits_for_a_hook_that_never_returns_is_let_go(engine_with, gate):
@@ -204,6 +204,16 @@ def test_who_waits_for_a_hook_that_never_returns_is_let_go(engine_with, gate):
     with pytest.raises(HookHangsError, match="zit_bypass_reason does not return"):
         engine.generate(ask())
     engine.close()  # returns, too: the host can end
+
+
+def answered_in_the_end(engine: TrialEngine, request: Request) -> Result:
+    """Ask again while the load takes longer than a second: a busy machine is no fault of a plugin."""
+    for _ in range(20):
+        try:
+            return engine.generate(request)
+        except ModelError:
+            time.sleep(0.5)
+    return engine.generate(request)
 
 
 def wait_for_trouble(engine: TrialEngine):

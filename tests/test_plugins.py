@@ -482,3 +482,16 @@ def test_what_zimage_cannot_open_is_told_with_what_to_do(tmp_path):
     with pytest.raises(ModelError, match=r"needs torch.*pip install 'zit_ext\[zimage\]'"):
         hooks.open_pipeline(ModelRef(source="weights", path=tmp_path))
     assert hooks.open_pipeline(ModelRef(source="stripes:red")) is None
+
+
+def test_what_a_plugin_imports_may_be_as_odd_as_it_likes():
+    class Proxy:
+        def __getattr__(self, name):
+            raise RuntimeError("working outside of a request")
+
+    plugin = types.SimpleNamespace(
+        request=Proxy(), zit_make_room=hookimpl(lambda: 1, specname="zit_make_room")
+    )
+    registered = find_plugins(entry_points=False)
+    registered.register(plugin, "web")
+    assert registered.reports["web"].hooks == ("zit_make_room",)

@@ -83,8 +83,11 @@ def check_hooks(plugin: object) -> tuple[str, ...]:
     """
     found = set()
     for name in dir(plugin):
-        function = getattr(plugin, name, None)
-        options = getattr(function, "zit_ext_impl", None)
+        try:
+            function = getattr(plugin, name, None)
+            options = getattr(function, "zit_ext_impl", None)
+        except Exception:  # something that the plugin imported, such as a proxy, and no hook of it
+            continue
         if not isinstance(options, dict):
             if name in HOOKS and callable(function):
                 raise WrongError(f"{name} is not marked; write @hookimpl above it")

@@ -127,7 +127,7 @@ class Plugins:
 
     def broken(self, media_type: str | None = None) -> PluginReport | None:
         """Return a plugin that was left out and touches this media type (None: any), if there is one."""
-        for report in self.reports.values():
+        for report in list(self.reports.values()):  # a host may bring its plugin just now
             if report.broken and (media_type is None or report.touches_type(media_type)):
                 return report
         return None

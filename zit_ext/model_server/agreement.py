@@ -18,7 +18,7 @@ def render_fields(hooks: Hooks, request: Request) -> dict[str, FieldValue]:
     """Return the fields of those plugins that act where the weights are. Raises PluginError."""
     acting = tuple(
         f"{name}."
-        for name, report in hooks.plugins.reports.items()
+        for name, report in list(hooks.plugins.reports.items())
         if "zit_open_pipeline" in report.hooks and report.origin not in ("built in", "host")
     )
     if not acting:

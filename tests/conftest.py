@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from zit_ext.default_plugins.counting import Counting
@@ -15,6 +16,10 @@ from zit_ext.plugins import Hooks, Plugins, find_plugins
 from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
+
+# How long one example takes says more about the machine than about us.
+hypothesis.settings.register_profile("zit", deadline=None)
+hypothesis.settings.load_profile("zit")
 
 
 @pytest.fixture

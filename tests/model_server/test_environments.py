@@ -123,6 +123,22 @@ async def test_the_next_server_would_be_another_pythons(world: World, tmp_path: 
     await renderer.close()
 
 
+async def test_the_server_remembers_only_environments_in_which_it_rendered(world: World) -> None:
+    """A picture of the server before this one, with other packages, must not become a hit of this one."""
+    renderer = world.renderer()
+    await renderer.render(world.request(), QuietWatcher())
+    known = renderer.environments
+
+    known.publish("another model", {**FAKE_ENVIRONMENT, "versions": {"fake": "0"}})
+    known.publish("hashed later", FAKE_ENVIRONMENT)
+
+    while known.find("hashed later") is None:  # noqa: ASYNC110 - it is asked, it does not call
+        await asyncio.sleep(0.02)
+    assert known.find("hashed later") == FAKE_ENVIRONMENT
+    assert known.find("another model") is None
+    await renderer.close()
+
+
 def test_weights_that_are_hashed_after_their_render_are_hits_later(world: World) -> None:
     files = FakeFiles()
     source = f"paint:{world.folder / 'weights-a'}"

@@ -28,7 +28,7 @@ from ..models.naming import model_named
 from ..models.server_environments import facts_of_this_process
 from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
-from ..questions import Questions, environment_name, is_pending
+from ..questions import Questions, environment_digest, environment_name, is_pending
 from ..records import FieldValue, ModelRef, Request
 from ..renderers.local import LocalRenderer
 from ..runtime import limits_of, live_flags, plugins_for
@@ -98,6 +98,7 @@ class _Process:
         plugins.register(ZImage(self._open_zimage), "zimage", "built in")
         self._hooks = Hooks(plugins, limits=limits_of(settings))
         self._questions = Questions(settings, self._hooks, self._book)
+        self._rendered_in: set[str] = set()
         self._renderer = LocalRenderer(
             settings,
             open_pipeline=self._open_pipeline,
@@ -113,7 +114,7 @@ class _Process:
             idle_timeout=self._settings.server_idle_timeout,
             prepare=self._prepare,
             finish=self._finish,
-            publish=self._book.publish,
+            publish=self._remember,
         )
         _end_politely(server)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
@@ -158,9 +159,16 @@ class _Process:
         if doubt is not None:
             words = f"{doubt}: the picture is not kept; `zit-ext server stop` lets the next one start anew"
             return replace(rendered, faithful=False, warnings=(*rendered.warnings, words))
+        self._rendered_in.add(environment_digest(rendered.environment))
         if not is_pending(request):
             self._book.publish(environment_name(request), rendered.environment)
         return rendered
+
+    def _remember(self, name: str, environment: Mapping[str, FieldValue]) -> None:
+        """Remember the environment of a model that was hashed after its render."""
+        # A client may have had its picture from the server before this one, whose packages were others.
+        if environment_digest(environment) in self._rendered_in:
+            self._book.publish(name, environment)
 
     async def _preload(self) -> None:
         for source in self._settings.preload:

@@ -25,6 +25,7 @@ from .errors import EngineClosedError, HookHangsError, PluginError
 from .metrics import Metrics
 from .model_server.agreement import render_fields
 from .models.environment import EnvironmentBook
+from .models.holdings import Holdings
 from .models.ledger import Ledger
 from .models.resolver import Resolver
 from .outstanding import Outstanding
@@ -167,6 +168,20 @@ class Runtime:
         unloaded: Future[int] = self._start(lambda: self._unload(model))
         return unloaded.result()
 
+    async def preload(self, model: ModelRef) -> None:
+        """Have the model's weights ready. From any loop. Raises RequestError and ModelError."""
+        await asyncio.wrap_future(self._start(lambda: self._preload(model)))
+
+    async def unload(self, model: ModelRef | None = None) -> int:
+        """Let go of a model's weights, or of all; return how many models that were. From any loop."""
+        unloaded: Future[int] = self._start(lambda: self._unload(model))
+        return await asyncio.wrap_future(unloaded)
+
+    async def holdings(self) -> Holdings | None:
+        """Return what weights are held where; None where nobody knows, or no model server runs."""
+        held: Future[Holdings | None] = self._start(self._holdings)
+        return await asyncio.wrap_future(held)
+
     def close(self, patience: float = 30.0) -> None:
         """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
         if self._closed:
@@ -200,6 +215,11 @@ class Runtime:
         if model is None:
             return await self.renderer.unload_all()
         return int(await self.renderer.unload(await self._resolved(model)))
+
+    async def _holdings(self) -> Holdings | None:
+        if isinstance(self.renderer, LocalRenderer):
+            return self.renderer.holdings()
+        return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
 
     async def _resolved(self, model: ModelRef) -> ModelRef:
         asked = self.engine.at_the_door(Request(prompt="", seed=0, model=model))

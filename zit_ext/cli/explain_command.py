@@ -6,10 +6,10 @@ import argparse
 import time
 from typing import Any
 
+from ..explaining import Differences, Explainer, Explanation, Verdict, differences
 from . import human
 from .context import Context
 from .entry_rows import SHORT, entry_row, json_fields, left, shown
-from .explaining import Differences, Explainer, Explanation, Verdict, differences
 from .keys import entry_by_key
 from .parser import Commands, UsageError
 from .request_options import add_request_options, request_from

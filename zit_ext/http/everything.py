@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from . import a1111_dialect, blobs, generating, health, openai_dialect
+from . import a1111_dialect, administration, blobs, entries, generating, health, openai_dialect
 from .service import Route
 
 
 def zit_routes() -> list[Route]:
     """Return the routes under `/zit/`: what a host mounts."""
-    return [*generating.routes(), *blobs.routes(), *health.routes()]
+    return [
+        *generating.routes(),
+        *blobs.routes(),
+        *health.routes(),
+        *entries.routes(),
+        *administration.routes(),
+    ]
 
 
 def all_routes() -> list[Route]:

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .. import policy
-from ..errors import BlobCorruptError, PluginError, StoreError
-from ..fingerprint import canonical_bytes, differing_fields, read_canonical
-from ..questions import Questions
-from ..records import CacheMode, Entry, FieldValue, Fingerprint, Request
-from ..results.fields import redacted
-from ..runtime import Runtime
-from . import human
+from . import policy
+from .errors import BlobCorruptError, PluginError, StoreError
+from .fingerprint import canonical_bytes, differing_fields, read_canonical
+from .questions import Questions
+from .records import CacheMode, Entry, FieldValue, Fingerprint, Request
+from .results.fields import redacted
+from .runtime import Runtime
 
 Differences = Mapping[str, tuple[FieldValue, FieldValue]]
 """Fields by name: what the request has, and what the entry has."""
@@ -112,7 +111,7 @@ class Explainer:
     def _fault(self, entry: Entry, now: float) -> str | None:
         """Return why an entry may not answer."""
         if entry.expires_at is not None and entry.expires_at <= now:
-            return f"its entry is stale: its time was over {human.ago(now - entry.expires_at)}"
+            return f"its entry is stale: its time was over {now - entry.expires_at:,.0f} seconds ago"
         try:
             self._store.read_blob(entry.blob.digest)
         except BlobCorruptError as error:

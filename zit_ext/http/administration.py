@@ -1,0 +1,150 @@
+"""Weights, plugins and the live queue, for dashboards and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import RequestError
+from ..models.holdings import HeldModel
+from ..records import ModelRef
+from .auth import Scope
+from .board import Running
+from .errors import HttpError
+from .messages import Answer, json_answer
+from .service import Call, Route
+
+
+def routes() -> list[Route]:
+    read, admin = Scope.READ, Scope.ADMIN
+    return [
+        Route("GET", "/zit/v1/models", models, scope=read),
+        Route("POST", "/zit/v1/models/preload", preload, scope=admin),
+        Route("POST", "/zit/v1/models/unload", unload, scope=admin),
+        Route("GET", "/zit/v1/plugins", plugins, scope=admin),
+        Route("GET", "/zit/v1/queue", queue, scope=read),
+        Route("POST", "/zit/v1/queue/{number}/stop", stop, scope=Scope.GENERATE),
+    ]
+
+
+async def models(call: Call) -> Answer:
+    """Answer with the weights that can be named, and what is held where."""
+    holdings = await call.runtime.holdings()
+    told: dict[str, Any] = {"names": list(call.service.catalogue.names), "device": None, "held": []}
+    if holdings is not None:
+        name_of = call.service.catalogue.name_of
+        told |= {
+            "device": holdings.device,
+            "held": [_held(call, each) for each in holdings.models],
+            "vram_bytes": holdings.vram_bytes,
+            "ram_bytes": holdings.ram_bytes,
+            "loads": holdings.loads,
+            "load_seconds": holdings.load_seconds,
+            "renders": holdings.renders,
+            "queued": holdings.queued,
+            "running": None if holdings.running is None else name_of(holdings.running),
+            "loading": None if holdings.loading is None else name_of(holdings.loading),
+        }
+    return json_answer(told)
+
+
+def _held(call: Call, model: HeldModel) -> dict[str, Any]:
+    return {
+        "name": call.service.catalogue.name_of(model.source),
+        "rendering": model.rendering,
+        "used_at": model.used_at,
+        "keep_alive": model.keep_alive,
+        "load_seconds": model.load_seconds,
+        "parts": [
+            {
+                "name": part.name,
+                "bytes": part.bytes,
+                "tier": part.tier.value,
+                "leases": part.leases,
+                "shared": part.shared,
+            }
+            for part in model.parts
+        ],
+    }
+
+
+async def preload(call: Call) -> Answer:
+    """Have weights near the device; answered when they are there."""
+    model = _named(call, await call.json())
+    if model is None:
+        raise RequestError("model", None, "name the weights")
+    await call.runtime.preload(model)
+    return json_answer({"loaded": True})
+
+
+async def unload(call: Call) -> Answer:
+    """Let go of weights after the render that uses them; without a name, of all."""
+    return json_answer({"unloaded": await call.runtime.unload(_named(call, await call.json()))})
+
+
+def _named(call: Call, values: Mapping[str, Any]) -> ModelRef | None:
+    for other in values.keys() - {"model"}:
+        raise RequestError(other, values[other], "there is no such field")
+    name = values.get("model")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name:
+        raise RequestError("model", name, "give a name, as /zit/v1/models lists them")
+    return ModelRef(source=call.service.catalogue.source_of("model", name))
+
+
+async def plugins(call: Call) -> Answer:
+    """Answer with every plugin, and what went wrong with it."""
+    known = call.runtime.hooks.plugins
+    troubles = known.troubles.all()
+    return json_answer(
+        {
+            "plugins": [
+                {
+                    "name": report.name,
+                    "origin": report.origin,
+                    "hooks": list(report.hooks),
+                    "fields_version": report.fields_version,
+                    "touches": list(report.touches),
+                    "state": "disabled" if report.disabled else "broken" if report.broken else "on",
+                    "broken": report.broken,
+                }
+                for report in dict(known.reports).values()
+            ],
+            "troubles": [asdict(each) for each in troubles],
+        }
+    )
+
+
+async def queue(call: Call) -> Answer:
+    """Answer with what is being made for the caller's namespace, the oldest first."""
+    running = call.service.board.running(call.who.seen_namespace(None))
+    return json_answer({"running": [_running(call, each) for each in running]})
+
+
+def _running(call: Call, running: Running) -> dict[str, Any]:
+    request = running.request
+    return {
+        "number": running.number,
+        "request_id": running.id,
+        "namespace": running.namespace,
+        "prompt": request.prompt,
+        "model": call.service.catalogue.name_of(request.model.source),
+        "seed": request.seed,
+        "width": request.width,
+        "height": request.height,
+        "started_at": running.started_at,
+        "done": running.done,
+        "total": running.total,
+        "stopped": running.stopped,
+    }
+
+
+async def stop(call: Call) -> Answer:
+    """Stop one picture, unless somebody else waits for it too."""
+    text = call.names["number"]
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
+    if not call.service.board.stop(call.who.seen_namespace(None), number=number):
+        raise HttpError(404, "not_running", "nothing of this number is being made")
+    return json_answer({"stopped": True})

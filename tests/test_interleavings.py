@@ -14,6 +14,7 @@ from zit_ext.pipeline import Rendered
 from zit_ext.records import InputImage
 from zit_ext.results.claims import Busy
 from zit_ext.testing import QuietWatcher, fake_content, make_request
+from zit_ext.watching import Audience
 
 
 async def until(condition):
@@ -221,3 +222,26 @@ async def test_two_ways_to_use_one_model_do_not_forget_each_other(in_engine, pip
 def test_a_picture_to_start_from_is_what_its_digest_says():
     with pytest.raises(ValueError, match=r"InputImage\.of"):
         InputImage(digest=InputImage.of(b"one").digest, data=b"other")
+
+
+def test_a_picture_to_start_from_does_not_change_with_the_buffer_that_it_came_in():
+    buffer = bytearray(b"one")
+    image = InputImage.of(buffer)
+    buffer[:] = b"two"
+    assert (image.data, image) == (b"one", InputImage.of(b"one"))
+
+
+def test_who_leaves_a_seat_leaves_nobody_elses_even_if_the_two_are_alike():
+    class Alike(QuietWatcher):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    first, second = Alike(), Alike()
+    audience = Audience()
+    with audience.seat(first):
+        with audience.seat(second):
+            pass
+        audience.step(1, 2)
+        assert (first.steps, second.steps) == ([(1, 2)], [])

@@ -111,6 +111,8 @@ class InputImage:
     data: bytes = field(compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        # A buffer that its owner goes on to use would change under the digest.
+        object.__setattr__(self, "data", bytes(self.data))
         if hashlib.sha256(self.data).hexdigest() != self.digest:
             raise ValueError("the digest is not that of the bytes; make it with InputImage.of(bytes)")
 

@@ -30,9 +30,8 @@ class Audience:
         try:
             yield
         finally:
-            seats = list(self.seats)
-            seats.remove(watcher)
-            self.seats = tuple(seats)
+            number = next(number for number, each in enumerate(self.seats) if each is watcher)
+            self.seats = (*self.seats[:number], *self.seats[number + 1 :])
 
     def stop(self) -> None:
         """End the render at its next step."""

@@ -10,7 +10,7 @@ Siblings: `plugin_finding` registers, `plugin_checks` says what is right, `plugi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import PluginError, ZitError
@@ -57,6 +57,7 @@ class Hooks:
     ) -> None:
         self.plugins = plugins
         self._report = report
+        self._failed_to_open: dict[tuple[object, ...], frozenset[str]] = {}
         self._calls = Calls(
             limits or Limits(seconds=slow_after),
             plugins.troubles,
@@ -110,9 +111,13 @@ class Hooks:
         raise PluginError("eviction", f"no plugin knows the policy {policy!r}")
 
     def open_pipeline(self, model: ModelRef) -> Pipeline | None:
-        """Return the first pipeline that a plugin opens. What is wrong with the weights passes as it is."""
+        """Return the first pipeline that a plugin opens. What is wrong with the weights passes as it is.
+
+        Who failed is remembered with the pipeline that another one opened: see `failed_to_open`.
+        """
         hook = "zit_open_pipeline"
         failed: PluginError | None = None
+        failures: set[str] = set()
         for name, implementation in self._implementations(hook):
             try:
                 pipeline: Pipeline | None = self._calls.ask(
@@ -123,12 +128,22 @@ class Hooks:
                     raise error.__cause__ from None
                 self._shrug(name, error, "the next plugin is asked")
                 failed = error
+                failures.add(name)
                 continue
             if pipeline is not None:
+                self._failed_to_open[_opened_as(model)] = frozenset(failures)
                 return pipeline
         if failed is not None:
             raise failed
         return None
+
+    def failed_to_open(self, model: ModelRef, fields: Mapping[str, FieldValue]) -> str | None:
+        """Return a plugin that has a say in these fields, and failed when the weights were opened.
+
+        What it says of the picture may then not be so.
+        """
+        failures = self._failed_to_open.get(_opened_as(model), frozenset())
+        return next((name for name in sorted(failures) if f"{name}.fields_version" in fields), None)
 
     def make_room(self, bytes_needed: int, device: str) -> int:
         """Return how many bytes the plugins freed together; one that fails is logged and counts as 0."""
@@ -181,6 +196,12 @@ class Hooks:
     def _shrug(self, name: str, error: Exception, consequence: str) -> None:
         log.warning("%s; %s", error, consequence, exc_info=error)
         self._report("plugin_failed")
+
+
+def _opened_as(model: ModelRef) -> tuple[object, ...]:
+    """Return what tells one opened pipeline from another, whether or not its files are hashed by now."""
+    files = tuple(part.identity if part else None for part in (model, model.text_encoder, model.vae))
+    return (*files, model.dtype, model.attention, model.vae_tiling, model.offload)
 
 
 def _checked_pipeline(answer: Any) -> Pipeline:

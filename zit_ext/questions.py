@@ -98,6 +98,8 @@ class Questions:
             return "the files of the weights changed meanwhile"
         if not question.same_but_files(fields):
             return "a plugin's fields changed meanwhile"
+        if failed := self._hooks.failed_to_open(resolved.model, fields):
+            return f"plugin {failed!r} failed when the weights were opened"
         if self._settings.consistency == "portable":
             return _identified(fields, "portable")
         self._environments.publish(environment_name(resolved), environment)

@@ -283,6 +283,34 @@ def test_a_broken_plugin_bypasses_only_what_it_declares_to_touch(make_zit_engine
     assert engine.generate(make_request(media_type="audio/wav")).status.outcome is Outcome.BYPASS
 
 
+def test_who_speaks_for_pixels_and_fails_when_weights_are_opened_keeps_nothing(engine_with):
+    class Patch:
+        """Says what it does to the weights when they are opened."""
+
+        level, fails = 1, True
+
+        @hookimpl
+        def zit_fingerprint_fields(self):
+            return {"level": self.level} if self.level else {}
+
+        @hookimpl
+        def zit_open_pipeline(self):
+            if self.fails:
+                raises()
+
+    patch = Patch()
+    with engine_with(patch) as engine:
+        status = engine.generate(ask()).status
+        assert (status.outcome, status.stored) == (Outcome.MISS, False)
+        assert "'bad' failed when the weights were opened" in status.detail
+        assert engine.generate(ask()).status.outcome is Outcome.MISS
+        patch.level = 0  # then it has no say, and there is nothing to doubt
+        assert engine.generate(ask()).status.stored
+    patch.level, patch.fails = 1, False
+    with engine_with(patch) as engine:
+        assert [engine.generate(ask()).status.outcome for _ in range(2)] == [Outcome.MISS, Outcome.HIT]
+
+
 def test_a_failing_plugin_bypasses_only_what_it_declares_to_touch(make_zit_engine):
     bad = Bad("zit_fingerprint_fields", raises)
     bad.touches = ("audio/*",)

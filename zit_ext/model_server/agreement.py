@@ -45,6 +45,8 @@ def doubt_about(hooks: Hooks, request: Request, theirs: Mapping[str, FieldValue]
     """Return why a picture that is rendered here is perhaps not what the client's key names."""
     if broken := hooks.plugins.broken(request.media_type):
         return f"plugin {broken.name!r} is broken in the model server ({broken.broken})"
+    if failed := hooks.failed_to_open(request.model, theirs):
+        return f"plugin {failed!r} failed in the model server when the weights were opened"
     try:
         return disagreement(theirs, render_fields(hooks, request))
     except PluginError as error:

@@ -1,14 +1,15 @@
 """The result store against what people use instead: get and set of 1.5 MB, one process and four.
 
 `python -m benchmarks.store [--quick] [--json FILE]`; needs the extra `benchmarks` (diskcache, cashews,
-joblib). Ours checks every byte that it reads from the disk and survives a kill at any instant; the
-others do not, except where the row says so.
+joblib), and says so where one is missing: `pip install -e '.[benchmarks]'`. Ours checks every byte that it
+reads from the disk and survives a kill at any instant; the others do not, except where the row says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import random
 import sqlite3
@@ -231,8 +232,19 @@ PEERS: dict[str, Callable[[Path], Peer]] = {
 }
 
 
+def missing_peers() -> list[str]:
+    """Return the packages of the extra `benchmarks` that are not installed."""
+    return [name for name in ("diskcache", "cashews", "joblib") if importlib.util.find_spec(name) is None]
+
+
 def benchmark(quick: bool) -> Sequence[Row]:
     """The result store against what people use instead."""
+    missing = missing_peers()
+    if missing:
+        raise SystemExit(
+            f"benchmarks.store compares with packages that are not installed: {', '.join(missing)}.\n"
+            "Install the extra: pip install -e '.[benchmarks]' -c constraints/verified.txt"
+        )
     rows: list[Row] = []
     for entries in (50,) if quick else (1000,):
         rows += _one_process(entries, 30 if quick else 400)

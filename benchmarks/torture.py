@@ -38,8 +38,12 @@ NUMBERS = 400
 MAX_ENTRIES = 300
 MAX_BYTES = 4_000_000
 WRITERS = 3
+LIVES = (0.03, 0.4)
+"""Seconds that a writer lives after it has opened the store, on average."""
 ROUND = 20
 """Faults between two looks at everything."""
+REFUSED = 60
+"""Results that a full disk refuses before we believe that it is full."""
 
 
 @dataclass(slots=True)
@@ -140,7 +144,8 @@ def kill_writers(folder: Path, kills: int, figures: Figures, chance: random.Rand
             victim = children[number % WRITERS]
             if victim.stdout is not None:
                 victim.stdout.readline()
-            time.sleep(chance.expovariate(1 / 0.03))
+            # Some die while they open the store or begin to write, the others at their busiest.
+            time.sleep(chance.expovariate(1 / chance.choice(LIVES)))
             victim.kill()
             output = victim.communicate()[0]
             figures.wrong_answers += output.count("wrong")
@@ -330,13 +335,16 @@ def fill_disk(figures: Figures) -> None:
         return
     try:
         store = open_store(folder / "cache", max_bytes=0, max_entries=0)
-        answered = 0
+        answered = refused = offered = 0
         for number in range(NUMBERS):
-            try:
+            offered += 1
+            held = store.usage().entries
+            with contextlib.suppress(StoreError):
                 keep(store, number)
                 store.flush()
-            except StoreError:
-                continue
+            refused += store.usage().entries == held
+            if refused > REFUSED:
+                break
         for number in range(NUMBERS):
             wrong = is_wrong(store, number)
             if wrong is not None:
@@ -345,7 +353,7 @@ def fill_disk(figures: Figures) -> None:
                 figures.wrong_answers += wrong
         with contextlib.suppress(StoreError):  # use counts do not fit either
             store.close()
-        figures.full_disk = f"{answered} of {NUMBERS} results fitted and were answered"
+        figures.full_disk = f"{answered} of {offered} results fitted and were answered"
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -151,9 +151,10 @@ class ResultStore(Administration):
 
     def _write_down(self, waiting: Waiting) -> None:
         key = waiting.fingerprint.key
-        # The caller goes first: encoding holds the interpreter for some milliseconds, and whoever waits
-        # for the picture would wait for that, too.
-        time.sleep(_COURTESY_SECONDS)
+        if waiting.has_to_be_encoded:
+            # The caller goes first: encoding holds the interpreter for some milliseconds, and whoever
+            # waits for the picture would wait for that, too.
+            time.sleep(_COURTESY_SECONDS)
         try:
             ready = waiting.get_ready()
             held = self._at_desk(lambda desk: self._write_at(desk, waiting, ready))

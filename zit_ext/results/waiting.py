@@ -55,6 +55,10 @@ class Waiting:
         self._content = content
         self._lock = threading.Lock()
 
+    @property
+    def has_to_be_encoded(self) -> bool:
+        return self.ready is None and isinstance(self._content, Pixels)
+
     def get_ready(self) -> Ready:
         """Encode, digest and check the result; the second caller waits for the first.
 

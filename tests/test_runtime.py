@@ -165,6 +165,29 @@ def test_weights_are_preloaded_and_unloaded_from_any_thread(settings, model, ask
         assert len(opened) == 2
 
 
+def test_the_models_of_the_setting_are_loaded_before_anybody_asks(settings, model, ask, caplog):
+    opened = []
+
+    def open_pipeline(wanted):
+        opened.append(wanted.path)
+        return FakePipeline(sizes={"transformer": 10})
+
+    plugins = find_plugins(entry_points=False)
+    plugins.register(
+        types.SimpleNamespace(zit_open_pipeline=hookimpl(lambda model: open_pipeline(model))), "fake"
+    )
+    local = replace(
+        settings, renderer="local", device="cpu", keep_alive=-1.0, preload=("no-such-model", model.source)
+    )
+    with Runtime(local, plugins=plugins) as runtime:
+        assert opened == []
+        runtime.begin_preloading().result(30)
+        assert opened == [Path(model.source)]
+        runtime.generate_blocking(ask())
+        assert len(opened) == 1
+    assert "'no-such-model' was not preloaded: no weights for" in caplog.text
+
+
 def test_a_renderer_without_weights_has_nothing_to_unload(runtime, model):
     runtime.preload_blocking(model)
     assert runtime.unload_blocking() == 0

@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from .default_plugins.counting import Counting
 from .default_plugins.zimage import ZImage
 from .engine import Engine, Renderer
-from .errors import EngineClosedError, HookHangsError, PluginError
+from .errors import EngineClosedError, HookHangsError, PluginError, ZitError
 from .metrics import Metrics
 from .model_server.agreement import render_fields
 from .models.environment import EnvironmentBook
@@ -163,6 +163,13 @@ class Runtime:
         """Have the model's weights ready. From a thread. Raises RequestError and ModelError."""
         _wait(self._start(lambda: self._preload(model)), interrupted)
 
+    def begin_preloading(self) -> Future[None]:
+        """Begin to load the models of the setting `preload`, beside whatever is asked meanwhile.
+
+        One that cannot be loaded is logged. For programs that stay: a hit needs no weights.
+        """
+        return self._start(self._preload_all)
+
     def unload_blocking(self, model: ModelRef | None = None) -> int:
         """Let go of a model's weights, or of all; return how many models that were. From a thread."""
         unloaded: Future[int] = self._start(lambda: self._unload(model))
@@ -208,6 +215,13 @@ class Runtime:
     async def _preload(self, model: ModelRef) -> None:
         if isinstance(self.renderer, HoldsWeights):
             await self.renderer.preload(await self._resolved(model))
+
+    async def _preload_all(self) -> None:
+        for source in self.settings.preload:
+            try:
+                await self._preload(ModelRef(source=source))
+            except ZitError as error:
+                log.warning("%r was not preloaded: %s", source, error)
 
     async def _unload(self, model: ModelRef | None) -> int:
         if not isinstance(self.renderer, HoldsWeights):

@@ -130,7 +130,9 @@ class Settings:
     ram_keep_alive: float = _setting(
         3600.0, duration, "Seconds that weights stay parked in RAM after that; -1 means for ever."
     )
-    preload: tuple[str, ...] = _setting((), names, "Models to load when the program starts.")
+    preload: tuple[str, ...] = _setting(
+        (), names, "Models to load when `zit-ext serve` or the model server starts."
+    )
     load_timeout: float = _setting(
         900.0, not_negative(duration), "Seconds after which a load counts as hung."
     )

@@ -48,6 +48,18 @@ def started(environ, *arguments):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_it_begins_with_the_models_of_the_setting_preload(environ):
+    program, url = started({**environ, "ZIT_PRELOAD": "no-such-model"})
+    try:
+        assert requests.get(f"{url}/zit/v1/health", timeout=20).json()["status"] == "ok"
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert "'no-such-model' was not preloaded: no weights for" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
 def test_the_program_answers_and_ends_with_code_0(environ):
     program, url = started(environ)
     try:

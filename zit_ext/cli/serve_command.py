@@ -68,6 +68,7 @@ def serve(options: argparse.Namespace, context: Context) -> int:
     runtime = context.open_runtime(settings)
     try:
         service = Service(runtime, routes=all_routes(), gate=gate)
+        runtime.begin_preloading()
 
         def ready(chosen: int) -> None:
             shown = f"[{address}]" if ":" in address else address

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ always_visible = scripts.AlwaysVisible
 LABEL = "a1111"
 OPTION_PREFIX = "zit_"
 SWITCH = "zit_native_cache"
+_HOME = Path(__file__).resolve().parents[1]
 
 
 # The engine and its settings
@@ -262,11 +264,6 @@ def embeddings() -> dict[str, Any]:
     return {name: each.vec for name, each in sd_hijack.model_hijack.embedding_db.word_embeddings.items()}
 
 
-def checkpoint_file(name: str) -> str | None:
-    found = sd_models.get_closet_checkpoint_match(name)
-    return None if found is None else found.filename
-
-
 def upscaler_file(name: str) -> str | None:
     """Return the file of an upscaler's weights, None for one that has none."""
     for each in shared.sd_upscalers:
@@ -296,19 +293,23 @@ def version() -> dict[str, Any]:
     """Return which webui this is, and which extensions are on: what they hold was imported at the start."""
     from modules import launch_utils
 
+    others = [each for each in extensions.active() if Path(each.path).resolve() != _HOME]
     return {
         "webui": [launch_utils.git_tag(), launch_utils.commit_hash()],
-        "extensions": sorted([each.name, _state_of_folder(Path(each.path))] for each in extensions.active()),
+        "extensions": sorted([each.name, _programs_in(each.path)] for each in others),
     }
 
 
-def _state_of_folder(folder: Path) -> list[list[Any]]:
+def _programs_in(folder: str) -> list[list[Any]]:
+    """Return path, size and time of each program of an extension."""
     found = []
-    for path in sorted(folder.rglob("*.py")):
-        with contextlib.suppress(OSError):
-            seen = path.stat()
-            found.append([path.relative_to(folder).as_posix(), seen.st_size, seen.st_mtime_ns])
-    return found
+    for place, folders, files in os.walk(folder):
+        folders[:] = [each for each in folders if not each.startswith((".", "__")) and each != "venv"]
+        for path in (Path(place, name) for name in files if name.endswith(".py")):
+            with contextlib.suppress(OSError):
+                seen = path.stat()
+                found.append([path.relative_to(folder).as_posix(), seen.st_size, seen.st_mtime_ns])
+    return sorted(found)
 
 
 # The seam
@@ -323,6 +324,17 @@ def decode(p: Any, samples: Any) -> Any:
         return processing.decode_latent_batch(
             p.sd_model, samples, target_device=devices.cpu, check_for_nans=True
         )
+
+
+def forget_conditions(p: Any) -> None:
+    """Have this job encode its prompts itself.
+
+    The webui keeps encoded prompts from job to job, and does not ask whether a LoRA's file, an embedding
+    or an option of the tokenizer has changed since.
+    """
+    for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
+        if hasattr(p, name):
+            setattr(p, name, [None, None])
 
 
 def decoded(tensors: Any) -> Any:

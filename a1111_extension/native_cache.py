@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from .provenance import Provenance, begun_before
 
 log = logging.getLogger("zit_ext")
 
-_provenance = Provenance(host.process_started())
+_provenance = Provenance(host.process_started(), watched_from_start=host.loaded_model() is None)
 """Outlives "Reload UI", as the weights do."""
 _keeper = Keeper()
 
@@ -48,6 +49,12 @@ def _note_model(model: Any) -> None:
         _provenance.note(model, _files_of(loaded), loaded_after=begun)
 
 
+def _note_loras(loaded_after: float | None) -> None:
+    for network in host.loras_in_memory():
+        path = network.network_on_disk.filename
+        _provenance.note_named(network.name, network, path, loaded_after=loaded_after)
+
+
 def _files_of(loaded: host.LoadedModel) -> list[str]:
     return [path for path in (loaded.checkpoint, loaded.config, loaded.vae) if path]
 
@@ -56,6 +63,8 @@ class NativeCache(host.Script):
     """The checkbox under txt2img, and what it does to a job."""
 
     _job_started: float | None = None
+    _encoded: tuple[Any, bytes] | None = None
+    """The job (held weakly) whose conditions are fresh, and what they were made with."""
 
     def title(self):
         return "Z-Image cache: keep results of txt2img"
@@ -75,20 +84,23 @@ class NativeCache(host.Script):
     def process(self, p, *arguments):
         """Before anything is loaded for this job: note what is in memory already."""
         self._job_started = time.time()
-        for network in host.loras_in_memory():
-            if not _provenance.knows(network):
-                _provenance.note(network, [network.network_on_disk.filename])
+        _note_loras(None)
 
     def process_batch(self, p, switched_on=False, *arguments, **batch):
         """After the LoRAs of this batch are loaded, and before its prompts are encoded."""
-        for network in host.loras_in_memory():
-            if not _provenance.knows(network):
-                _provenance.note(network, [network.network_on_disk.filename], loaded_after=self._job_started)
+        _note_loras(self._job_started)
         if switched_on or host.is_switched_on():
             if self.is_img2img:
                 tell(p, Outcome.BYPASS, name="img2img", words="img2img is not kept yet")
             else:
                 Batch(p, self).begin()
+
+    def have_fresh_conditions(self, p: Any, asked: Question) -> None:
+        """See to it that this batch's conditions are none of an earlier job, or of other weights."""
+        made_with = asked.conditions()
+        if self._encoded is None or self._encoded[0]() is not p or self._encoded[1] != made_with:
+            host.forget_conditions(p)
+            self._encoded = (weakref.ref(p), made_with)
 
 
 class Batch:
@@ -129,6 +141,8 @@ class Batch:
             log.exception("the cache could not be asked; the picture is rendered")
             tell(p, Outcome.BYPASS, name="failed", words=f"{type(error).__name__}: {error}")
         if self._found is None or (self._question and self._question.may_write_infotext):
+            if self._question is not None:
+                self._script.have_fresh_conditions(p, self._question)
             type(p).setup_conds(p)
 
     def _ask(self) -> None:

@@ -68,6 +68,11 @@ class Question:
     checked: bytes = field(repr=False)
     """What must be the same after the render: options and precision."""
 
+    def conditions(self) -> bytes:
+        """Return what the encoded prompts depend on, but for the prompts."""
+        words = [f"{each.path} {each.stat_words}" for each in self.files.values()]
+        return self.checked + canonical_bytes([words, self.fields["embeddings"]])
+
     def fingerprint(self, digests: Mapping[SeenFile, str]) -> Fingerprint | None:
         """Return the identity, None while one of the files is not hashed yet."""
         if any(each not in digests for each in self.files.values()):
@@ -130,8 +135,16 @@ def _must_be_ordinary(p: Any) -> None:
     if p.firstpass_image is not None:
         # Its latents are drawn from a generator that nobody has seeded.
         raise BypassedError("hires_of_picture", "hires of a finished picture differs from run to run")
-    if p.enable_hr and p.latent_scale_mode is None and options.get("randn_source") == "NV":
-        raise BypassedError("hires_nv", "hires with an image upscaler and the NV generator is not repeatable")
+    for info in (p.refiner_checkpoint_info, getattr(p, "hr_checkpoint_info", None)):
+        if info is not None:
+            # Which VAE and config come with it is decided when it is loaded: in mid-render.
+            raise BypassedError("second_model", "a second checkpoint is loaded while rendering")
+    if p.enable_hr and p.latent_scale_mode is None:
+        # The picture is encoded with noise from torch's own generator.
+        if options.get("randn_source") == "NV":
+            raise BypassedError("hires_nv", "hires with an upscaler and the NV generator is not repeatable")
+        if options.get("live_previews_enable") and options.get("show_progress_type") == "TAESD":
+            raise BypassedError("hires_preview", "hires with an upscaler and TAESD previews")
     if p.enable_hr and options.get("save_images_before_highres_fix") and p.save_samples():
         raise BypassedError("hires_saving", "pictures before hires are saved while rendering")
     for part in ("sd_vae_encode_method", "sd_vae_decode_method"):
@@ -197,7 +210,7 @@ def _weights(p: Any, provenance: Provenance) -> tuple[dict[str, SeenFile], Field
     if loaded.vae:
         files["vae"] = provenance.file_of(loaded.model, loaded.vae)
     loras = _loras(p, files, provenance)
-    _second_models(p, loaded, files, provenance)
+    _upscaler(p, files, provenance)
     return files, loras
 
 
@@ -217,37 +230,31 @@ def _loras(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> FieldV
         seen = provenance.file_of(lora.network, lora.path)
         if abs(seen.mtime_ns / 1e9 - lora.mtime) > 1e-6:  # the same number, by two ways of division
             raise UntraceableError(f"the LoRA {lora.name} has changed since it was loaded")
+        # The webui compares names and strengths, and leaves layers as they are if those are the same.
+        provenance.must_be_first(lora.name, seen)
         files[f"lora.{index}"] = seen
         fields.append(convert.spelled(lora.strengths))
     in_memory = {each.network_on_disk.filename: each for each in host.loras_in_memory()}
     if p.enable_hr:
         asked = [each for name, items in networks[1][1].items() if name in _LORA for each in items]
         for index, each in enumerate(asked):
-            path = host.lora_file(str(each.positional[0]))
+            name = str(each.positional[0])
+            path = host.lora_file(name)
             if path is not None:
                 held = in_memory.get(path)
-                files[f"hires_lora.{index}"] = (
-                    provenance.file_now(path) if held is None else provenance.file_of(held, path)
-                )
+                seen = provenance.file_now(path) if held is None else provenance.file_of(held, path)
+                provenance.must_be_first(name, seen)
+                files[f"hires_lora.{index}"] = seen
             fields.append(["hires", convert.spelled(each.items), path is not None])
     return fields
 
 
-def _second_models(p: Any, loaded: Any, files: dict[str, SeenFile], provenance: Provenance) -> None:
-    """Add the checkpoints and upscalers that are loaded while rendering."""
-    wanted = {
-        "refiner": p.refiner_checkpoint_info,
-        "hires_checkpoint": getattr(p, "hr_checkpoint_info", None),
-    }
-    for part, info in wanted.items():
-        if info is not None and info.filename != loaded.checkpoint:
-            if loaded.vae or host.keeps_checkpoints_in_ram():
-                raise BypassedError("second_model", "a second checkpoint with a chosen VAE or a RAM copy")
-            files[part] = provenance.file_since_start(info.filename)
+def _upscaler(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> None:
     if p.enable_hr and p.latent_scale_mode is None and p.hr_upscaler not in (None, "None"):
         path = host.upscaler_file(p.hr_upscaler)
         if path is not None:
-            files["upscaler"] = provenance.file_now(path)
+            # Some are kept in memory once they are loaded, and nobody can ask which.
+            files["upscaler"] = provenance.file_since_start(path)
 
 
 # Prompts

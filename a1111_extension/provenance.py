@@ -27,9 +27,26 @@ class UntraceableError(Exception):
 class Provenance:
     """Notes what was loaded from where. Things are held weakly; one thread at a time asks."""
 
-    def __init__(self, process_started: float) -> None:
+    def __init__(self, process_started: float, *, watched_from_start: bool = True) -> None:
         self._started = process_started
+        self._sees_loading = watched_from_start
+        """False: things were loaded before anybody watched, so that only old files prove anything."""
         self._notes: WeakKeyDictionary[object, dict[str, SeenFile | None]] = WeakKeyDictionary()
+        self._first: dict[str, SeenFile | None] = {}
+
+    def note_named(self, name: str, thing: object, path: str, *, loaded_after: float | None = None) -> None:
+        """Note what was loaded under a name, and remember what was the first under it."""
+        if thing not in self._notes:
+            self.note(thing, [path], loaded_after=loaded_after)
+            self._first.setdefault(name, self._notes[thing][path])
+
+    def must_be_first(self, name: str, seen: SeenFile) -> None:
+        """Raise UntraceableError if something else was loaded under this name before."""
+        if self._first.get(name, seen) != seen:
+            raise UntraceableError(
+                f"{name} was replaced while the webui runs, which may still apply the old one; "
+                "restart the webui, or give the new one another name"
+            )
 
     def note(self, thing: object, paths: Iterable[str], *, loaded_after: float | None = None) -> None:
         """Note the files that a thing was loaded from, unless they are noted already.
@@ -38,7 +55,9 @@ class Provenance:
         Files that are no longer named are forgotten: the thing holds other weights now.
         """
         before = self._notes.get(thing, {})
-        since = self._started if loaded_after is None else max(loaded_after, self._started)
+        since = self._started
+        if loaded_after is not None and self._sees_loading:
+            since = max(loaded_after, since)
         self._notes[thing] = {
             path: before[path] if path in before else _if_older(path, since) for path in paths
         }

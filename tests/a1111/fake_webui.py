@@ -283,19 +283,35 @@ class Txt2Img:
     def get_token_merging_ratio(self, for_hr: bool = False) -> float:
         return 0.0
 
+    cached_c: tuple[Any, Any] = (None, None)
+    """Of the last job that has not its own; like the webui's, it asks for prompts only."""
+
     def setup_conds(self) -> None:
-        self.webui.encodes += 1
-        self.c = "conditions of " + self.prompts[0]
+        if self.cached_c[0] != self.prompts:
+            self.webui.encodes += 1
+            networks = self.webui.modules["networks"].loaded_networks
+            encoded = (self.prompts, f"conditions of {self.prompts[0]} {[each.weights for each in networks]}")
+            owner = self if "cached_c" in vars(self) else type(self)
+            owner.cached_c = encoded
+        self.c = self.cached_c[1]
 
     def sample(self, **arguments: Any) -> Any:
-        assert arguments["conditioning"] == "conditions of " + self.prompts[0]
+        conditions = arguments["conditioning"]
+        assert conditions.startswith(f"conditions of {self.prompts[0]} ")
         self.webui.renders += 1
         self.webui.during_render(self)
         self.extra_generation_params["Schedule type"] = "Karras"
         self.sampler = SimpleNamespace(eta=1.0)
         networks = self.webui.modules["networks"]
         loras = [(each.weights, each.unet_multiplier) for each in networks.loaded_networks]
-        seen = [self.steps, self.prompts, self.model_and_options(), loras, getattr(self, "unknown", None)]
+        seen = [
+            conditions,
+            self.steps,
+            self.prompts,
+            self.model_and_options(),
+            loras,
+            getattr(self, "unknown", None),
+        ]
         pictures = []
         for seed in self.seeds:
             digest = hashlib.sha256(repr([seen, seed]).encode()).digest()

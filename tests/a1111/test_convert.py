@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from a1111_extension import convert
@@ -26,6 +26,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, not of the values
 def test_whatever_is_plain_becomes_a_field_with_one_spelling(value):
     try:
         spelling = canonical_bytes(convert.spelled(value))
@@ -135,6 +136,25 @@ def test_a_thing_that_holds_other_weights_by_now_is_noted_anew(weights, tmp_path
     provenance.note(thing, [str(weights)])
 
     assert provenance.file_of(thing, str(weights)).size == 13
+
+
+def test_nothing_is_traced_by_its_loading_if_nobody_watched_from_the_start(weights):
+    provenance, thing = Provenance(time.time() - 10, watched_from_start=False), Thing()
+    provenance.note(thing, [str(weights)], loaded_after=time.time() + 5)
+
+    with pytest.raises(UntraceableError, match="written while the webui runs"):
+        provenance.file_of(thing, str(weights))
+
+
+def test_a_second_file_under_one_name_is_not_trusted(weights):
+    provenance, old, new = Provenance(time.time() + 10), Thing(), Thing()
+    provenance.note_named("style", old, str(weights))
+    provenance.must_be_first("style", provenance.file_of(old, str(weights)))
+    weights.write_bytes(b"other weights")
+    provenance.note_named("style", new, str(weights))
+
+    with pytest.raises(UntraceableError, match="another name"):
+        provenance.must_be_first("style", provenance.file_of(new, str(weights)))
 
 
 def test_the_bigger_a_file_the_longer_it_may_have_been_loading(weights):

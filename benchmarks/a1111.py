@@ -1,0 +1,93 @@
+"""The native cache in a real A1111 on this machine: against the webui alone, and what it adds to its start.
+
+`ZIT_A1111_PATH=/path/to/webui python -m benchmarks.a1111 [--quick] [--json FILE]`
+
+The checkpoint is a random SD1.5 of 11 MB on the CPU: renders take a fraction of a second. So the times of
+hits say what the cache costs, and the ratios say what it saves at least; real checkpoints render longer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.a1111.real_webui import RealWebui
+from zit_ext.installing.hosts import Host, python_of
+
+from .report import Row, Spread, measure, milliseconds, run
+
+_JOB = {"steps": 8, "width": 256, "height": 256}
+_AXES = [4, "8,9", [], 1, "501,502,503", [], 0, "", []]
+_PLOT = {
+    "script_name": "X/Y/Z plot",
+    "script_args": [*_AXES, True, False, False, False, False, False, False, 0, False],
+}
+
+
+def benchmark(quick: bool) -> Sequence[Row]:
+    """The same picture again, an X/Y/Z plot again, and the webui's start with and without us."""
+    checkout = os.environ.get("ZIT_A1111_PATH")
+    if not checkout:
+        print("not measured: ZIT_A1111_PATH does not name a webui")
+        return ()
+    root = Path(checkout)
+    named = os.environ.get("ZIT_A1111_PYTHON")
+    python = Path(named) if named else python_of(Host("a1111", root))
+    if python is None:
+        raise SystemExit("no Python in the checkout: set ZIT_A1111_PYTHON")
+    with tempfile.TemporaryDirectory() as folder:
+        webui = RealWebui(root, python, Path(folder))
+        webui.set_up()
+        try:
+            return [*_answers(webui, 5 if quick else 15), *_starts(webui, 2 if quick else 5)]
+        finally:
+            webui.stop()
+
+
+def _answers(webui: RealWebui, n: int) -> Sequence[Row]:
+    webui.start()
+    webui.txt2img(seed=1, **_JOB)
+    time.sleep(5)  # the checkpoint is hashed beside the first render
+    alone = measure(lambda index: webui.txt2img(cached=False, seed=100 + index, **_JOB), n)
+    miss = measure(lambda index: webui.txt2img(seed=200 + index, **_JOB), n, warm_up=0)
+    webui.outcomes()
+    hit = measure(lambda index: webui.txt2img(seed=200 + index, **_JOB), n, warm_up=0)
+    assert set(webui.outcomes()) == {"hit"}
+    plot_alone = measure(lambda _: webui.txt2img(cached=False, **_JOB, **_PLOT), 2, warm_up=0)
+    webui.txt2img(**_JOB, **_PLOT)
+    plot_again = measure(lambda _: webui.txt2img(**_JOB, **_PLOT), 3, warm_up=0)
+    webui.stop()
+    return [
+        milliseconds("a1111 txt2img, the webui alone", alone),
+        milliseconds("a1111 txt2img, native cache, miss", miss, "the webui alone", alone),
+        milliseconds("a1111 txt2img, native cache, hit", hit, "the webui alone", alone),
+        milliseconds("a1111 X/Y/Z plot of 6, the webui alone", plot_alone),
+        milliseconds("a1111 X/Y/Z plot of 6, again", plot_again, "the webui alone", plot_alone),
+    ]
+
+
+def _starts(webui: RealWebui, n: int) -> Sequence[Row]:
+    """Start it with and without the extension, in turns: what else the machine does hits both."""
+    link = webui.data / "extensions" / "zit_ext"
+    target = link.readlink()
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(n):
+        for ours in (False, True):
+            link.unlink(missing_ok=True)
+            if ours:
+                link.symlink_to(target, target_is_directory=True)
+            seconds[ours].append(webui.start())
+            webui.stop()
+    without, ours = Spread(tuple(seconds[False])), Spread(tuple(seconds[True]))
+    return [
+        milliseconds("a1111 start, without the extension", without),
+        milliseconds("a1111 start, with the extension", ours, "without", without),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(benchmark, sys.argv[1:]))

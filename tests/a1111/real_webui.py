@@ -1,0 +1,155 @@
+"""Starts a real webui on the CPU, with this repository as its extension, and speaks to its API."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TITLE = "Z-Image cache: keep results of txt2img"
+_OPTIONS = (
+    "--skip-torch-cuda-test --skip-prepare-environment --skip-load-model-at-start --no-half --use-cpu all"
+    " --no-download-sd-model --do-not-download-clip --api --loglevel INFO"
+)
+
+
+class RealWebui:
+    """One webui with a data folder of its own: nothing is written into the checkout."""
+
+    def __init__(self, checkout: Path, python: Path, folder: Path) -> None:
+        self.checkout = checkout
+        self.python = python
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "webui.log"
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "XDG_DATA_HOME": str(folder / "share"),
+            "ZIT_CONFIG": str(folder / "config.toml"),
+            "PYTHONUNBUFFERED": "1",  # its log is read while it runs
+            "OMP_NUM_THREADS": "1",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._told = 0
+
+    def set_up(self) -> None:
+        """Make weights, and let install.py do what it does at each launch."""
+        extensions = self.data / "extensions"
+        extensions.mkdir(parents=True)
+        (extensions / "zit_ext").symlink_to(ROOT, target_is_directory=True)
+        self._call([Path(__file__).with_name("tiny_checkpoint.py"), self.checkout, self.data])
+        self._call([ROOT / "install.py"])
+
+    def _call(self, command: Sequence[Path]) -> None:
+        done = subprocess.run(
+            [str(self.python), *map(str, command)],
+            cwd=self.checkout,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self, *options: str) -> float:
+        """Start it, wait until it answers, and return how many seconds that took."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [str(self.python), "launch.py", *_OPTIONS.split(), "--port", str(self.port)]
+        command += ["--data-dir", str(self.data), *options]
+        started = time.perf_counter()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.checkout, env=self.environ, stdout=log, stderr=subprocess.STDOUT
+            )
+        self._told = 0
+        while time.perf_counter() - started < 240:
+            assert self._process.poll() is None, self.text()[-3000:]
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                self.get("/sdapi/v1/options")
+                if "Startup time:" not in self.text():
+                    continue  # its API answers some calls before it is made
+                return time.perf_counter() - started
+            time.sleep(0.2)
+        raise TimeoutError(self.text()[-3000:])
+
+    def reload_ui(self) -> None:
+        """Press "Reload UI" and wait until the new one answers: scripts are loaded again, weights stay."""
+        starts = self.text().count("Startup time:")
+        presses = [each.get("js") for each in self.get("/config")["dependencies"]]
+        self.post("/run/predict", fn_index=presses.index("restart_reload"), data=[], session_hash="zit")
+        for _ in range(600):
+            if self.text().count("Startup time:") > starts:
+                return
+            time.sleep(0.2)
+        raise TimeoutError(self.text()[-3000:])
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is not None:
+            (self._process.kill if kill else self._process.terminate)()
+            self._process.wait(60)
+            self._process = None
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def outcomes(self) -> list[str]:
+        """Return what the cache said since it was asked last: hit, miss, or why it was bypassed."""
+        time.sleep(0.1)
+        new = self.text()[self._told :]
+        self._told += len(new)
+        lines = [line.partition("[zit_ext] zit_ext; ")[2] for line in new.splitlines()]
+        return [_outcome(line) for line in lines if line]
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, **body: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=280) as answer:
+            return json.load(answer)
+
+    def txt2img(self, *, cached: bool = True, **changes: Any) -> list[bytes]:
+        """Return the pictures of a job, as the bytes of their files, infotext included."""
+        job = {
+            "prompt": "a cat",
+            "seed": 5,
+            "steps": 2,
+            "width": 64,
+            "height": 64,
+            "sampler_name": "Euler a",
+            **changes,
+        }
+        if cached:
+            job["alwayson_scripts"] = {TITLE: {"args": [True]}}
+        answer = self.post("/sdapi/v1/txt2img", **job)
+        return [base64.b64decode(each) for each in answer["images"]]
+
+    def saved(self) -> list[Path]:
+        """Return the files that the webui saved, the oldest first."""
+        return sorted((self.data / "outputs").rglob("*.png"), key=lambda each: each.stat().st_mtime_ns)
+
+
+def _outcome(line: str) -> str:
+    if line.startswith("fwd=bypass"):
+        return "bypass: " + line.partition('detail="')[2].rstrip('"')
+    return "hit" if line.startswith("hit") else line.partition(";")[0].removeprefix("fwd=")

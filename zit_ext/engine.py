@@ -225,7 +225,7 @@ class Engine:
             found = await self._find(known)
             if found is not None:
                 return self._hit(question, found)
-            stale = self.store.was_stale(known)
+            stale = self._was_stale(known)
         if mode is CacheMode.ONLY:
             raise NotCachedError(
                 known.key if known else None, question.unknown or "there is no stored answer"
@@ -305,6 +305,12 @@ class Engine:
         except StoreError as error:
             self._shrug(error, "rendering instead")
             return None
+
+    def _was_stale(self, known: Fingerprint) -> bool:
+        try:
+            return self.store.was_stale(known)
+        except StoreError:
+            return False  # the look-up met the same trouble, and said so
 
     async def _claim(self, known: Fingerprint, audience: Audience) -> Claim | Found | None:
         """Return the right to render this, or the answer that another process made meanwhile.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 from .codecs import PNG, Pixels
-from .records import Content, FieldValue, Request
+from .errors import ModelError
+from .records import Content, Encoded, FieldValue, Request
 
 
 class WeightTier(IntEnum):
@@ -67,6 +69,25 @@ class Rendered:
     @property
     def media_type(self) -> str:
         return PNG if isinstance(self.content, Pixels) else self.content.media_type
+
+
+def checked(answer: object) -> Rendered:
+    """Return what a pipeline answered. Raises ModelError for what no renderer and no store could take."""
+    if not isinstance(answer, Rendered):
+        raise _wrong(f"{type(answer).__name__}, and no Rendered")
+    content, seconds = answer.content, answer.seconds
+    encoded = isinstance(content, Encoded) and isinstance(content.media_type, str)
+    if not isinstance(content, Pixels) and not (encoded and isinstance(content.data, bytes)):
+        raise _wrong(f"content of type {type(content).__name__}; give Pixels, or Encoded(media_type, bytes)")
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise _wrong(f"seconds = {seconds!r}; give how long it took")
+    if not isinstance(answer.environment, Mapping):
+        raise _wrong(f"an environment of type {type(answer.environment).__name__}; give a mapping")
+    return answer
+
+
+def _wrong(what: str) -> ModelError:
+    return ModelError(f"the pipeline's render() gave {what}")
 
 
 class Pipeline(Protocol):

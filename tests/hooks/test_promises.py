@@ -1,4 +1,4 @@
-"""What the docs promise of every hook: its thread, and that it may not ask the engine."""
+"""What the docs promise: the thread of each hook, no questions from inside, what a pipeline may answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import types
 
 import pytest
 
-from zit_ext import ModelRef, Outcome, hookimpl, hookspecs
-from zit_ext.errors import PluginError
+from zit_ext import Encoded, ModelRef, Outcome, Pixels, hookimpl, hookspecs
+from zit_ext.errors import ModelError, PluginError
+from zit_ext.pipeline import Rendered
 from zit_ext.plugin_checks import HOOKS
 from zit_ext.testing import FakePipeline, make_request
 
@@ -63,3 +64,32 @@ def test_from_inside_of_any_hook_the_engine_refuses_to_be_asked_and_says_so(asks
     assert refusals == {
         hook: f"plugin 'spy': spy.{hook} asked the engine from inside a hook; answer first" for hook in HOOKS
     }
+
+
+PICTURE = Pixels(4, 4, 3, bytes(48))
+WRONG_ANSWERS = {
+    "nothing": (None, "NoneType, and no Rendered"),
+    "text": ("a picture", "str, and no Rendered"),
+    "no content": (Rendered(None, 1.0, {}), "content of type NoneType"),
+    "no bytes": (Rendered(Encoded("image/png", "text"), 1.0, {}), "content of type Encoded"),
+    "no seconds": (Rendered(PICTURE, None, {}), "seconds = None"),
+    "no number": (Rendered(PICTURE, float("nan"), {}), "seconds = nan"),
+    "less than nothing": (Rendered(PICTURE, -1.0, {}), "seconds = -1.0"),
+    "no environment": (Rendered(PICTURE, 1.0, None), "an environment of type NoneType"),
+}
+
+
+@pytest.mark.parametrize("way", WRONG_ANSWERS)
+def test_a_pipeline_that_answers_nonsense_is_asked_once_and_named(make_zit_engine, way):
+    answer, words = WRONG_ANSWERS[way]
+    pipeline = FakePipeline()
+    asked = []
+    pipeline.render = lambda *given: asked.append(given) or answer
+    weights = types.SimpleNamespace(
+        zit_open_pipeline=hookimpl(lambda: pipeline, specname="zit_open_pipeline")
+    )
+    engine = make_zit_engine(plugins={"weights": weights}, installed=False, real_weights=True, device="cpu")
+    future = engine.runtime.submit(make_request(model=ModelRef(source="fake:weights")))
+    with pytest.raises(ModelError, match=re.escape(words)):
+        future.result(60)
+    assert len(asked) == 1

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Set
 
 from ..errors import OutOfMemoryError
-from ..pipeline import Part, Pipeline, Rendered, SharesParts, Watcher, WeightTier
+from ..pipeline import Part, Pipeline, Rendered, SharesParts, Watcher, WeightTier, checked
 from ..records import ModelRef, Request
 from . import placement
 from .budget import Budget
@@ -91,7 +91,7 @@ class Holder:
         held.keep_alive = self._keep_alive if request.keep_alive is None else request.keep_alive
         self._publish()
         try:
-            return held.pipeline.render(request, lending, watcher)
+            return checked(held.pipeline.render(request, lending, watcher))
         finally:
             lending.end()
             held.rendering = False

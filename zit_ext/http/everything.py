@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import a1111_dialect, administration, blobs, entries, generating, health, openai_dialect
+from . import a1111_dialect, administration, blobs, entries, generating, health, openai_dialect, openapi
 from .service import Route
 
 
@@ -14,6 +14,7 @@ def zit_routes() -> list[Route]:
         *health.routes(),
         *entries.routes(),
         *administration.routes(),
+        *openapi.routes(),
     ]
 
 

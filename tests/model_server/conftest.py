@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ class Client:
             env={**os.environ, "PYTHONPATH": str(HERE.parents[1]), **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def answer(self) -> dict[str, Any]:
@@ -41,7 +43,8 @@ class Client:
         return told
 
     def kill(self) -> None:
-        self.process.kill()
+        """End it, and everything that belongs to it, as a terminal does that is closed, only harder."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 from zit_ext.model_server.starting import stop
 
@@ -33,6 +35,23 @@ async def test_a_killed_program_frees_its_request_and_the_next_miss_needs_no_loa
     assert (again["outcome"], again["stored"]) == ("miss", True)
     assert world.lines("renders.txt") == ["killed", "killed"]
     assert len(world.lines("loads.txt")) == 1
+
+
+async def test_a_server_killed_in_mid_render_costs_the_program_one_retry_and_its_picture_is_kept(
+    world: World,
+) -> None:
+    world.hold()
+    client = world.client("killed")
+    await until(lambda: world.lines("renders.txt") == ["killed"])
+
+    os.kill(world.pid(), signal.SIGKILL)
+    world.let_go()
+    made = await asyncio.to_thread(client.answer)
+
+    assert (made["outcome"], made["stored"]) == ("miss", True)
+    assert "a new one made the picture" in made["warnings"][0]
+    assert world.lines("renders.txt") == ["killed", "killed"]
+    assert world.client("killed").answer()["outcome"] == "hit"
 
 
 async def test_eight_programs_at_once_start_one_server(world: World) -> None:

@@ -102,6 +102,13 @@ def test_a_model_folder_in_a_hosts_folder_is_found_by_name(tmp_path):
     assert find("zit", model_dirs=[tmp_path / "models"]) == folder
 
 
+def test_a_text_encoder_with_its_tokenizer_is_found_by_the_name_of_their_folder(comfyui):
+    folder = comfyui / "text_encoders" / "qwen_3_4b"
+    write(folder / "tokenizer.json")
+    (comfyui / "text_encoders" / "qwen_3_4b.safetensors").rename(folder / "qwen_3_4b.safetensors")
+    assert find("qwen_3_4b", kind=Kind.TEXT_ENCODER, model_dirs=[comfyui]) == folder
+
+
 def test_the_folders_that_come_first_win(tmp_path):
     # Two files in the same place of two hosts are two things: whoever means one gives its path.
     one = write(tmp_path / "one" / "vae" / "ae.safetensors", "one")

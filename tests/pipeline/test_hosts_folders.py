@@ -52,16 +52,13 @@ def runtime(models, tmp_path):
         yield runtime
 
 
-def by_name(models, **parts) -> ModelRef:
-    encoder = next(models.glob("text_encoder*")) / "qwen"
-    parts = {"text_encoder": FileRef(source=str(encoder)), "vae": FileRef(source="ae"), **parts}
+def by_name(**parts) -> ModelRef:
+    parts = {"text_encoder": FileRef(source="qwen"), "vae": FileRef(source="ae"), **parts}
     return ModelRef(source="z_image_turbo_bf16", **parts)
 
 
-def test_the_files_of_a_host_give_the_pixels_of_the_diffusers_folder_under_a_key_of_their_own(
-    runtime, models, tiny
-):
-    request = Request(prompt="a red fox", seed=3, model=by_name(models), width=64, height=64, steps=4)
+def test_the_files_of_a_host_give_the_pixels_of_the_diffusers_folder_under_a_key_of_their_own(runtime, tiny):
+    request = Request(prompt="a red fox", seed=3, model=by_name(), width=64, height=64, steps=4)
     folder = Request(
         prompt="a red fox", seed=3, model=ModelRef(source=str(tiny)), width=64, height=64, steps=4
     )
@@ -76,7 +73,7 @@ def test_the_files_of_a_host_give_the_pixels_of_the_diffusers_folder_under_a_key
     assert len({each.digest for each in answers}) == 1
 
 
-def test_a_text_encoder_without_a_tokenizer_says_where_to_get_one(runtime, models):
-    model = by_name(models, text_encoder=FileRef(source="qwen_3_4b"))
+def test_a_text_encoder_without_a_tokenizer_says_where_to_get_one(runtime):
+    model = by_name(text_encoder=FileRef(source="qwen_3_4b"))
     with pytest.raises(ModelMissingError, match="folder `tokenizer` of Tongyi-MAI/Z-Image-Turbo"):
         runtime.generate_blocking(Request(prompt="a red fox", seed=3, model=model, width=64, height=64))

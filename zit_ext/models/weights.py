@@ -36,7 +36,8 @@ SUBFOLDERS: Mapping[Kind, tuple[str, ...]] = {
 """Of ComfyUI's `models` folder and of A1111's."""
 
 _OTHER_FORMATS = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".sft")
-_DESCRIPTIONS = ("model_index.json", "config.json")
+_DESCRIPTIONS = ("model_index.json", "config.json", "tokenizer.json")
+"""What tells a folder with weights from one that only sorts them."""
 _DEPTH = 5
 _MAX_ENTRIES = 50_000
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import pytest
 
 from zit_ext.errors import EngineClosedError, GenerationStoppedError, ModelError, QueueFullError, ServerError
+from zit_ext.model_server import protocol
 from zit_ext.model_server.starting import stop
 from zit_ext.testing import FAKE_ENVIRONMENT, QuietWatcher, fake_content
 
@@ -173,6 +175,28 @@ async def test_a_picture_that_kills_every_server_is_given_up_after_the_second(wo
     with pytest.raises(ServerError, match="two model servers in a row were lost"):
         await rendering
     assert world.lines("renders.txt") == ["deadly", "deadly"]
+    await renderer.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process cannot be stopped by a signal")
+async def test_a_server_that_hangs_is_given_up_and_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("zit_ext.model_server.connection.HANDSHAKE_SECONDS", 1.0)
+    renderer = world.renderer()
+    world.hold()
+    rendering = asyncio.ensure_future(renderer.render(world.request("hangs"), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    pid = world.pid()
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServerError, match=rf"process {pid}\) is there and does not answer"):
+            await rendering
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: world.lines("ended.txt") == ["hangs"])  # and the request was taken back
     await renderer.close()
 
 

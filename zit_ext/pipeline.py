@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
@@ -51,6 +52,18 @@ class Watcher(Protocol):
 
 Lease = Callable[..., AbstractContextManager[None]]
 """`with lease("text_encoder"): ...` - the named parts are on the device, and stay, while it lasts."""
+
+
+def _always() -> bool:
+    return True
+
+
+load_device: ContextVar[str | None] = ContextVar("zit_ext_load_device", default=None)
+"""The device that the load on this thread is for; None where nobody said: that of the settings."""
+
+load_is_wanted: ContextVar[Callable[[], bool]] = ContextVar("zit_ext_load_is_wanted", default=_always)
+"""Says whether anybody still waits for the load that runs on this thread. Whoever reads large files asks
+now and then, and raises GenerationStoppedError where it says no. Any thread may call what it holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 from ..codecs import PNG, Pixels
 from ..errors import ModelError, OutOfMemoryError, RequestError
 from ..fingerprint import canonical_bytes
-from ..pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier
+from ..pipeline import Lease, Part, Pipeline, Rendered, Watcher, WeightTier, load_device
 from ..records import ModelRef, Request
 from ..settings import Settings
 from . import (
@@ -44,12 +44,13 @@ def open_pipeline(model: ModelRef, settings: Settings | None = None) -> ZImage:
     ModelError, ModelMissingError, RequestError or SettingError, each saying what to do.
     """
     settings = settings or Settings()
-    device = zimage_devices.resolve_device(settings.device)
+    device = zimage_devices.resolve_device(load_device.get() or settings.device)
     dtype = zimage_devices.resolve_dtype(model.dtype, device)
     attention = zimage_devices.resolve_attention(model.attention)
     with zimage_devices.plain_torch(device):
         loaded = zimage_loading.load(model, dtype)
-        zimage_devices.set_attention(loaded.modules[TRANSFORMER], attention)
+        with zimage_loading.building:
+            zimage_devices.set_attention(loaded.modules[TRANSFORMER], attention)
         return ZImage(
             model,
             loaded,

@@ -6,16 +6,19 @@ Reads headers only, with the standard library: microseconds, whatever the size o
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import ModelError, ModelMissingError
 
 READABLE = frozenset({"F32", "F16", "BF16", "F64"})
 FLOAT8 = frozenset({"F8_E4M3", "F8_E5M2"})
+ITEM_BYTES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 """Plain casts of the weights, which loading widens again."""
 
 _SCALED = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
@@ -34,19 +37,34 @@ _PREFIXES = ("", "model.", "model.diffusion_model.", "first_stage_model.", "vae.
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Where one tensor lies in a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    """Its first byte in the file, and in `end` the one after its last."""
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What the header of a safetensors file says."""
 
     path: Path
-    dtypes: Mapping[str, str]
-    """The number format of each tensor, by its name."""
+    tensors: Mapping[str, Stored]
     metadata: Mapping[str, str]
+
+    @property
+    def dtypes(self) -> Mapping[str, str]:
+        """Return the number format of each tensor, by its name."""
+        return {name: stored.dtype for name, stored in self.tensors.items()}
 
     @property
     def part(self) -> str | None:
         """Return which part of a model this is, or None if of no Z-Image model."""
         for part, marks in _MARKS.items():
-            if any(all(prefix + mark in self.dtypes for mark in marks) for prefix in _PREFIXES):
+            if any(all(prefix + mark in self.tensors for mark in marks) for prefix in _PREFIXES):
                 return part
         return None
 
@@ -59,20 +77,26 @@ def read(path: Path) -> Checkpoint:
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else 0
-            if not 2 <= length <= min(_MAX_HEADER, size - 8):
-                raise damaged(path, "it does not start like a safetensors file")
-            header = json.loads(file.read(length))
+            return read_header(file, path)
     except FileNotFoundError as error:
         raise ModelMissingError(str(path), "the file is not there; download it again") from error
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error}; check the disk and the file's permissions"
         ) from error
+
+
+def read_header(file: BinaryIO, path: Path) -> Checkpoint:
+    """Return what the header of an open file says. Raises ModelError, and OSError of the disk."""
+    size = os.fstat(file.fileno()).st_size
+    length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else 0
+    if not 2 <= length <= min(_MAX_HEADER, size - 8):
+        raise damaged(path, "it does not start like a safetensors file")
+    try:
+        header = json.loads(file.read(length))
     except ValueError as error:
         raise damaged(path, f"its header is no JSON ({error})") from error
-    return _checked(path, header, size - 8 - length)
+    return _checked(path, header, size, 8 + length)
 
 
 def check_numbers(checkpoint: Checkpoint) -> None:
@@ -96,18 +120,23 @@ def damaged(path: Path, what: str) -> ModelError:
     return ModelError(f"{path} is damaged: {what}; delete it and download it again")
 
 
-def _checked(path: Path, header: object, promised: int) -> Checkpoint:
+def _checked(path: Path, header: object, size: int, data_at: int) -> Checkpoint:
     if not isinstance(header, dict):
         raise damaged(path, "its header is no mapping")
     metadata = header.pop("__metadata__", {})
-    dtypes: dict[str, str] = {}
-    end = 0
+    tensors: dict[str, Stored] = {}
+    end = data_at
     for name, entry in header.items():
         try:
-            dtypes[name] = str(entry["dtype"])
-            end = max(end, int(entry["data_offsets"][1]))
-        except (TypeError, KeyError, IndexError, ValueError):
+            start, stop = (data_at + int(offset) for offset in entry["data_offsets"])
+            stored = Stored(str(entry["dtype"]), tuple(map(int, entry["shape"])), start, stop)
+        except (TypeError, KeyError, ValueError):
             raise damaged(path, f"its header does not describe {name}") from None
-    if end != promised:
-        raise damaged(path, f"{promised:,} bytes of weights are there, and {end:,} should be")
-    return Checkpoint(path, dtypes, metadata if isinstance(metadata, dict) else {})
+        item = ITEM_BYTES.get(stored.dtype)
+        if not data_at <= start <= stop or (item and stop - start != item * math.prod(stored.shape)):
+            raise damaged(path, f"its header contradicts itself about {name}")
+        tensors[name] = stored
+        end = max(end, stop)
+    if end != size:
+        raise damaged(path, f"{size - data_at:,} bytes of weights are there, and {end - data_at:,} should be")
+    return Checkpoint(path, tensors, metadata if isinstance(metadata, dict) else {})

@@ -1,18 +1,31 @@
-"""Reads a Z-Image model's parts into RAM. What is loaded owns its memory: no file stays mapped."""
+"""Makes a Z-Image model's parts of its files, in RAM. What is loaded owns its memory: no file stays mapped.
+
+One thread reads part after part, while another builds what was read: the disk is never idle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import GenerationStoppedError, ModelError
+from ..pipeline import load_is_wanted
 from ..records import ModelRef
+from ..workers import Worker
 from . import single_files
 from .single_files import ModelFiles, PartFiles
+from .weight_reading import read_tensors
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE, damaged
 from .zimage_devices import is_out_of_memory, out_of_memory, quiet
+
+building = threading.Lock()
+"""Building a module without weights, and silencing libraries, changes the whole process meanwhile: one at a
+time, whichever device it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +47,39 @@ def load(model: ModelRef, dtype: str) -> Loaded:
     that cannot be used.
     """
     files = single_files.find(model)
-    with quiet():
-        tokenizer, scheduler = _tokenizer(files), _scheduler(files)
-        modules = {name: _module(found, dtype) for name, found in files.parts.items()}
+    with _read_ahead(files, dtype) as tensors:
+        with building, quiet():
+            tokenizer, scheduler = _tokenizer(files), _scheduler(files)
+        modules = {name: _module(found, tensors[name], dtype) for name, found in files.parts.items()}
     identities = {name: f"{found.identity}:{name}:{dtype}" for name, found in files.parts.items()}
     return Loaded(modules, tokenizer, scheduler, identities)
 
 
-def _module(found: PartFiles, dtype: str) -> Any:
-    readers: Mapping[str, Callable[[PartFiles, Any], Any]] = {
+Tensors = Future[dict[str, Any]]
+
+
+@contextmanager
+def _read_ahead(files: ModelFiles, dtype: str) -> Iterator[dict[str, Tensors]]:
+    """Read all parts, one after another, on a thread of its own; for who does not want them, no further."""
+    import torch
+
+    over, asked = threading.Event(), load_is_wanted.get()
+    reader = Worker("zit-read-ahead")
+    read = partial(
+        read_tensors,
+        dtype=getattr(torch, dtype),
+        wanted=lambda: asked() and not over.is_set(),
+        leave_out=lambda name: name.removeprefix("model.") == "lm_head.weight",
+    )
+    try:
+        yield {name: reader.submit(read, found.files) for name, found in files.parts.items()}
+    finally:
+        over.set()
+        reader.abandon()
+
+
+def _module(found: PartFiles, reading: Tensors, dtype: str) -> Any:
+    builders: Mapping[str, Callable[[PartFiles, dict[str, Any], Any], Any]] = {
         TEXT_ENCODER: _text_encoder,
         TRANSFORMER: _transformer,
         VAE: _vae,
@@ -50,8 +87,10 @@ def _module(found: PartFiles, dtype: str) -> Any:
     import torch
 
     try:
-        module = readers[found.part](found, getattr(torch, dtype))
-    except ModelError:
+        tensors = reading.result()
+        with building, quiet():
+            module = builders[found.part](found, tensors, getattr(torch, dtype))
+    except (ModelError, GenerationStoppedError):
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -59,77 +98,55 @@ def _module(found: PartFiles, dtype: str) -> Any:
         # Each library has its own errors for weights that do not fit: all of them mean this.
         raise _unusable(found, f"{type(error).__name__}: {error}") from error
     _check_complete(found, module)
-    _own_memory(module)
     module.requires_grad_(False)
     return module.eval()
 
 
-def _text_encoder(found: PartFiles, dtype: Any) -> Any:
+def _text_encoder(found: PartFiles, tensors: dict[str, Any], dtype: Any) -> Any:
     import transformers
     from transformers import Qwen3Config, Qwen3Model
 
     # The argument's name before transformers 5. It must be given: a bf16 file loads mixed without.
     wanted = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": dtype}
-    if not found.single:
-        folder = str(found.config)
-        model, report = Qwen3Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **wanted
-        )
-    else:
-        config = Qwen3Config.from_pretrained(str(found.config), local_files_only=True)
-        tensors = _tensors(found.files[0])
-        state = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in tensors.items()}
-        state.pop("lm_head.weight", None)
-        model, report = Qwen3Model.from_pretrained(
-            None, config=config, state_dict=state, output_loading_info=True, **wanted
-        )
+    config = Qwen3Config.from_pretrained(str(found.config), local_files_only=True)
+    state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    model, report = Qwen3Model.from_pretrained(
+        None, config=config, state_dict=state, output_loading_info=True, **wanted
+    )
     _check_report(found, report)
     return model
 
 
-def _transformer(found: PartFiles, dtype: Any) -> Any:
+def _transformer(found: PartFiles, tensors: dict[str, Any], dtype: Any) -> Any:
     from diffusers import ZImageTransformer2DModel
 
-    return _diffusers_module(ZImageTransformer2DModel, found, dtype)
+    return _diffusers_module(ZImageTransformer2DModel, found, tensors, dtype)
 
 
-def _vae(found: PartFiles, dtype: Any) -> Any:
+def _vae(found: PartFiles, tensors: dict[str, Any], dtype: Any) -> Any:
     from diffusers import AutoencoderKL
 
-    return _diffusers_module(AutoencoderKL, found, dtype)
+    return _diffusers_module(AutoencoderKL, found, tensors, dtype)
 
 
-def _diffusers_module(kind: Any, found: PartFiles, dtype: Any) -> Any:
+def _diffusers_module(kind: Any, found: PartFiles, tensors: dict[str, Any], dtype: Any) -> Any:
     if found.single:
         # The names before the prefix are what every version of diffusers converts. The folder is
         # always given: without it, diffusers would ask a hub for the config.
-        tensors = _tensors(found.files[0])
         return kind.from_single_file(
             {name.removeprefix("model.diffusion_model."): tensor for name, tensor in tensors.items()},
             config=str(found.config),
             local_files_only=True,
             torch_dtype=dtype,
         )
-    module, report = kind.from_pretrained(
-        str(found.config),
-        local_files_only=True,
-        use_safetensors=True,
-        torch_dtype=dtype,
-        output_loading_info=True,
-    )
-    _check_report(found, report)
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        module = kind.from_config(kind.load_config(str(found.config), local_files_only=True))
+    # What older versions saved has other names for some weights.
+    module._fix_state_dict_keys_on_load(tensors)
+    module.load_state_dict(tensors, strict=False, assign=True)
     return module
-
-
-def _tensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Any] = load_file(path)
-    except SafetensorError as error:
-        raise damaged(path, str(error)) from error
-    return tensors
 
 
 def _check_report(found: PartFiles, report: Mapping[str, Any]) -> None:
@@ -143,17 +160,9 @@ def _check_report(found: PartFiles, report: Mapping[str, Any]) -> None:
 
 
 def _check_complete(found: PartFiles, module: Any) -> None:
-    if missing := [name for name, tensor in module.named_parameters() if tensor.is_meta]:
+    own = [*module.named_parameters(), *module.named_buffers()]
+    if missing := [name for name, tensor in own if tensor.is_meta]:
         raise _unusable(found, f"{len(missing)} of its weights are missing, such as {missing[0]}")
-
-
-def _own_memory(module: Any) -> None:
-    """Copy every weight out of whatever it was read through.
-
-    A mapped file that somebody writes over would change the weights, or kill the process.
-    """
-    for tensor in [*module.parameters(), *module.buffers()]:
-        tensor.data = tensor.data.clone()
 
 
 def _tokenizer(files: ModelFiles) -> Any:

@@ -35,8 +35,8 @@ from .plugins import Hooks, Limits, Plugins, Troubles, find_plugins, hook_runnin
 from .questions import Files
 from .records import FieldValue, ModelRef, Request, Result
 from .renderers.choosing import wants_server
-from .renderers.local import LocalRenderer
 from .renderers.model_server import ServerRenderer
+from .renderers.several import InThisProcess, renderer_of
 from .results.store import ResultStore
 from .settings import Settings
 
@@ -96,11 +96,11 @@ class Runtime:
             server = ServerRenderer(settings, fields=lambda request: render_fields(self.hooks, request))
             self.renderer, self.environments = server, server.environments
         else:
-            self.renderer = LocalRenderer(
+            self.renderer = renderer_of(
                 settings,
                 open_pipeline=self._open_pipeline,
                 make_room=self.hooks.make_room,
-                ledger=Ledger(settings.data_dir / "ledger", label),
+                ledger=lambda: Ledger(settings.data_dir / "ledger", label),
             )
         self.files: Files = files or Resolver(settings)
         self.engine = Engine(
@@ -231,7 +231,7 @@ class Runtime:
         return int(await self.renderer.unload(await self._resolved(model)))
 
     async def _holdings(self) -> Holdings | None:
-        if isinstance(self.renderer, LocalRenderer):
+        if isinstance(self.renderer, InThisProcess):
             return self.renderer.holdings()
         return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
 
@@ -339,9 +339,12 @@ def shared(
     """
     global _shared
     with _birth:
-        if _shared is None or _shared._closed:
+        born = _shared is None or _shared._closed
+        if _shared is None or born:
             _shared = Runtime(settings or Settings.load(os.environ), label=label)
         for name, plugin in (host_plugins or {}).items():
             if name not in _shared.hooks.plugins.reports:
                 _shared.hooks.plugins.register(plugin, name)
+        if born:
+            _shared.begin_preloading()
         return _shared

@@ -160,6 +160,30 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(part for part in value if part)
 
 
+def named_durations(value: Any) -> tuple[str, ...]:
+    """
+    >>> named_durations("org/model=-1, other=5 min")
+    ('org/model=-1', 'other=5 min')
+    """
+    found = names(value)
+    for each in found:
+        name, _, seconds = each.rpartition("=")
+        if not name.strip():
+            raise ValueError("names with seconds, such as one=300, other=-1")
+        duration(seconds)
+    return found
+
+
+def by_name(durations: tuple[str, ...]) -> dict[str, float]:
+    """Return what `named_durations` let pass, as seconds by name.
+
+    >>> by_name(("org/model=-1", "other=5 min"))
+    {'org/model': -1.0, 'other': 300.0}
+    """
+    pairs = (each.rpartition("=") for each in durations)
+    return {name.strip(): duration(seconds) for name, _, seconds in pairs}
+
+
 def folders(value: Any) -> tuple[Path, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(os.pathsep) if part]

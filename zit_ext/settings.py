@@ -25,6 +25,7 @@ from .setting_values import (
     duration,
     flag,
     folders,
+    named_durations,
     names,
     not_negative,
     plugin_folder,
@@ -110,7 +111,11 @@ class Settings:
         (), folders, "Folders with single-file weights, such as ComfyUI/models."
     )
     offline: bool = _setting(False, flag, "Never ask the network for weights.")
-    device: str = _setting("auto", as_text, "auto, cpu, cuda, cuda:1, mps, xpu.")
+    device: str = _setting(
+        "auto",
+        as_text,
+        "auto, cpu, cuda, cuda:1, mps, xpu; several GPUs with commas between: cuda:0, cuda:1.",
+    )
     dtype: str = _setting(
         "auto", choice("auto", "bfloat16", "float16", "float32"), "Number format of the weights."
     )
@@ -126,6 +131,9 @@ class Settings:
     ram_bytes: int | None = _setting(None, as_bytes, "RAM that parked weights may occupy.")
     keep_alive: float = _setting(
         300.0, duration, "Seconds that idle weights stay near the GPU; -1 means for ever."
+    )
+    model_keep_alive: tuple[str, ...] = _setting(
+        (), named_durations, "keep_alive of single models, such as Tongyi-MAI/Z-Image-Turbo=-1."
     )
     ram_keep_alive: float = _setting(
         3600.0, duration, "Seconds that weights stay parked in RAM after that; -1 means for ever."

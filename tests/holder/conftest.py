@@ -32,7 +32,7 @@ async def renderer_with(tmp_path: Path, shelf: Shelf, clock: FakeClock):
     def make(**changes: Any) -> LocalRenderer:
         given = {
             name: changes.pop(name)
-            for name in ("make_room", "free_memory", "sleep", "clock", "device")
+            for name in ("make_room", "free_memory", "sleep", "clock", "device", "open_pipeline", "free_ram")
             if name in changes
         }
         arguments: dict[str, Any] = {

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from zit_ext.pipeline import Lease, Rendered, Watcher, WeightTier
+from zit_ext.pipeline import Lease, Rendered, Watcher, WeightTier, load_is_wanted
 from zit_ext.records import ModelRef, Request
 from zit_ext.renderers.local import LocalRenderer
 from zit_ext.testing import FakePipeline, QuietWatcher, make_request
@@ -85,11 +85,15 @@ class Shelf:
         self.prepare: Prepare = lambda pipeline: None
         self.kind: type[DevicePipeline] = DevicePipeline
         self.identities: dict[str, str] = {}
+        self.given_up: list[str] = []
+        """Loads that had heard by their end that nobody waits for them."""
 
     def open(self, model: ModelRef) -> DevicePipeline:
         self.opened.append(model.source)
         if gate := self.gates.get(model.source):
             gate.wait(30)
+        if not load_is_wanted.get()():
+            self.given_up.append(model.source)
         if failures := self.failures.get(model.source):
             raise failures.pop(0)
         pipeline = self.kind(self.device, sizes=self.sizes, model=model.source, identities=self.identities)

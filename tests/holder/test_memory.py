@@ -6,10 +6,12 @@ import pytest
 
 from tests.holder.shelf import Device, DevicePipeline, ask, quiet, until_it_renders
 from zit_ext.errors import GenerationStoppedError, ModelError, OutOfMemoryError
-from zit_ext.models.device_memory import DeviceMemory
+from zit_ext.models.device_memory import DeviceMemory, available_ram
 from zit_ext.pipeline import WeightTier
+from zit_ext.records import ModelRef
 from zit_ext.renderers.failures import as_ours, is_out_of_memory
 from zit_ext.renderers.second_try import MOST_SECONDS, POLL_SECONDS, until_free
+from zit_ext.testing import make_request
 
 
 class Naps:
@@ -117,6 +119,17 @@ async def test_a_load_that_never_fits_is_an_error_and_the_others_go_on(renderer,
     with pytest.raises(OutOfMemoryError):
         await renderer.render(ask("b"), quiet())
     await renderer.render(ask("a"), quiet())
+
+
+async def test_a_load_that_never_fits_is_told_with_numbers(renderer_with, shelf, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(bytes(5000))
+    shelf.failures["a"] = [MemoryError(), MemoryError()]
+    renderer = renderer_with(sleep=Naps())
+    model = ModelRef(source="a", path=tmp_path / "a.safetensors", identity="1")
+    with pytest.raises(OutOfMemoryError) as caught:
+        await renderer.render(make_request(model=model), quiet())
+    assert (caught.value.needed, caught.value.device) == (5000, "cpu")
+    assert caught.value.free == pytest.approx(available_ram() or 0, rel=0.5)
 
 
 async def test_a_model_that_renders_survives_anothers_lack_of_memory(renderer, shelf):

@@ -193,6 +193,29 @@ async def test_parked_weights_that_ram_has_no_room_for_go_to_disk(renderer_with,
     assert "a" not in {model.source for model in held.models}, "the least recently used one went"
 
 
+@pytest.mark.parametrize("free_ram", [10**12, None])
+async def test_a_swap_closes_no_model_that_fits_before_and_after_it(renderer_with, shelf, clock, free_ram):
+    """While it swaps, RAM may hold more than its budget, but only memory that is known to be free."""
+    most = []
+
+    class Watching(DevicePipeline):
+        def wait(self, watcher):
+            most.append(renderer.holdings().ram_bytes)
+            super().wait(watcher)
+
+    shelf.kind = Watching
+    renderer = renderer_with(vram_bytes=101, ram_bytes=265, free_ram=lambda: free_ram)
+    for source in "abcabcabc":
+        await renderer.render(ask(source), quiet())
+        await until(lambda: renderer.holdings().running is None)
+        clock.advance(10)
+        assert renderer.holdings().ram_bytes <= 265
+    if free_ram is None:
+        assert max(most) <= 265
+    else:
+        assert shelf.opened == ["a", "b", "c"]
+
+
 # Parts that several models use
 
 

@@ -1,6 +1,7 @@
 """One device, and requests for its models: loads, errors, people who leave."""
 
 import asyncio
+import logging
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.holder.shelf import ask, quiet, until, until_it_renders
 from zit_ext.errors import GenerationStoppedError, ModelError, QueueFullError
 from zit_ext.records import FileRef, LoraRef, ModelRef
+from zit_ext.renderers.prefetch import Prefetcher
 from zit_ext.testing import fake_content, make_request
 
 
@@ -100,6 +102,78 @@ async def test_the_next_model_is_read_while_another_renders(renderer, shelf):
     assert not rendering.done()
     first.gate.set()
     await asyncio.gather(rendering, next_one)
+
+
+async def test_a_load_that_nobody_waits_for_holds_up_no_other(renderer, shelf):
+    gate = shelf.gates["a"] = threading.Event()
+    left = asyncio.ensure_future(renderer.render(ask("a"), quiet()))
+    await until(lambda: shelf.opened)
+    left.cancel()
+    await asyncio.wait([left])
+    await asyncio.wait_for(renderer.render(ask("b"), quiet()), 20)
+    assert shelf.given_up == []
+    gate.set()
+    await until(lambda: len(shelf.refs) == 2 and shelf.unclosed() == 1)
+    assert shelf.given_up == ["a"], "the load heard that it is not wanted"
+    assert [model.source for model in renderer.holdings().models] == ["b"]
+
+
+async def test_who_asks_again_for_weights_whose_load_was_given_up_gets_them(renderer, shelf):
+    gate = shelf.gates["a"] = threading.Event()
+    left = asyncio.ensure_future(renderer.render(ask("a"), quiet()))
+    await until(lambda: shelf.opened)
+    left.cancel()
+    others = [asyncio.ensure_future(renderer.render(ask(source), quiet())) for source in "ba"]
+    await asyncio.sleep(0.05)
+    gate.set()
+    for other in others:
+        assert (await other).content
+    await until(lambda: shelf.unclosed() == 2)
+
+
+async def test_a_load_that_hangs_can_be_cancelled(renderer, shelf):
+    gate = shelf.gates["a"] = threading.Event()
+    left = asyncio.ensure_future(renderer.render(ask("a"), quiet()))
+    await until(lambda: shelf.opened)
+    left.cancel()
+    await asyncio.wait([left])
+    await asyncio.wait_for(renderer.unload(ModelRef(source="a")), 20)
+    assert renderer.holdings().loading is None
+    gate.set()
+    await until(lambda: shelf.refs and shelf.unclosed() == 0)
+
+
+async def test_while_another_renders_the_files_of_the_next_model_are_read_ahead(
+    renderer_with, shelf, tmp_path, caplog
+):
+    """Its load would close what renders, so only the system's page cache can be made ready."""
+    caplog.set_level(logging.DEBUG)
+    path = tmp_path / "b.safetensors"
+    path.write_bytes(bytes(40_000_000))
+    renderer = renderer_with(max_models=1)
+    await renderer.render(ask("a"), quiet())
+    shelf.pipeline("a").gate.clear()
+    rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
+    await until_it_renders(renderer)
+    model = ModelRef(source="b", path=path, identity="1")
+    following = asyncio.ensure_future(renderer.render(make_request(model=model), quiet()))
+    await until(lambda: "read 40000000 bytes of 'b' ahead" in caplog.text)
+    assert shelf.opened == ["a"]
+    shelf.pipeline("a").gate.set()
+    await asyncio.gather(rendering, following)
+    assert caplog.text.count("ahead") == 1
+
+
+async def test_files_are_read_ahead_only_into_memory_that_nobody_uses(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    path = tmp_path / "b.safetensors"
+    path.write_bytes(bytes(5000))
+    prefetcher = Prefetcher(free_ram=lambda: 9000)
+    prefetcher.begin(ModelRef(source="b", path=path))
+    await until(lambda: "read 0 bytes of 'b' ahead" in caplog.text)
+    prefetcher.begin(ModelRef(source="gone", path=tmp_path / "gone"))
+    await until(lambda: "of 'gone' ahead" in caplog.text)
+    prefetcher.close()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,18 @@ async def test_each_request_may_say_how_long_its_weights_stay(renderer_with, she
     assert tiers(shelf, "a") == {WeightTier.VRAM}
 
 
+async def test_each_model_may_have_its_own_time(renderer_with, shelf):
+    renderer = renderer_with(keep_alive=-1, model_keep_alive=("b=0", "org/c=5 min"))
+    for source in "ab":
+        await renderer.render(ask(source), quiet())
+    await until(lambda: tiers(shelf, "b") == {WeightTier.RAM})
+    assert tiers(shelf, "a") == {WeightTier.VRAM}
+    await renderer.render(ask("b", keep_alive=-1.0), quiet())
+    await renderer.preload(ModelRef(source="org/c"))
+    held = {model.source: model.keep_alive for model in renderer.holdings().models}
+    assert held == {"a": -1, "b": -1, "org/c": 300}, "a request's own wish comes first"
+
+
 async def test_idle_weights_leave_the_device_and_then_the_ram_by_themselves(renderer_with, shelf, clock):
     renderer = renderer_with(keep_alive=0.05, ram_keep_alive=1000)
     await renderer.render(ask(), quiet())

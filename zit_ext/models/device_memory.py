@@ -74,6 +74,16 @@ class DeviceMemory:
         return sys.modules["torch"].cuda
 
 
+def available_ram() -> int | None:
+    """Return the bytes of RAM that a program can still have, where the system tells (Linux does)."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 - a file of the system
+            words = next(line.split() for line in file if line.startswith("MemAvailable:"))
+        return int(words[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 def total_ram() -> int | None:
     """Return the machine's RAM in bytes, where the system tells."""
     if sys.platform == "win32":

@@ -15,7 +15,7 @@ from ..pipeline import Part, Pipeline, Rendered, SharesParts, Watcher, WeightTie
 from ..records import ModelRef, Request
 from . import placement
 from .budget import Budget
-from .device_memory import DeviceMemory
+from .device_memory import DeviceMemory, available_ram
 from .held import Held, Weights, described, outdated
 from .holdings import Holdings, alike, weights_key
 from .leases import Lending
@@ -35,9 +35,10 @@ class Holder:
         budget: Budget,
         memory: DeviceMemory,
         make_room: Callable[[int, str], int],
-        keep_alive: float,
+        keep_alive: Callable[[ModelRef], float],
         ram_keep_alive: float,
         clock: Callable[[], float] = time.time,
+        free_ram: Callable[[], int | None] = available_ram,
         between_stages: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = budget
@@ -46,6 +47,7 @@ class Holder:
         self._make_room = make_room
         self._keep_alive = keep_alive
         self._clock = clock
+        self._free_ram = free_ram
         self._between_stages = between_stages
         self._held: dict[str, Held] = {}
         self._owed_bytes = 0
@@ -60,7 +62,7 @@ class Holder:
         """
         self.memory.resolve()
         key = weights_key(model)
-        held = Held(key, model, pipeline, self._clock(), self._keep_alive, load_seconds)
+        held = Held(key, model, pipeline, self._clock(), self._keep_alive(model), load_seconds)
         for part in pipeline.parts:
             held.parts[part.name] = self._shared(held, part) or Weights(
                 part.bytes, part.identity, held.used_at
@@ -88,7 +90,8 @@ class Holder:
         )
         held.rendering = True
         held.lent.clear()
-        held.keep_alive = self._keep_alive if request.keep_alive is None else request.keep_alive
+        usual = self._keep_alive(held.model)
+        held.keep_alive = usual if request.keep_alive is None else request.keep_alive
         self._publish()
         try:
             return checked(held.pipeline.render(request, lending, watcher))
@@ -201,7 +204,9 @@ class Holder:
 
     def _bring(self, held: Held, parts: tuple[str, ...], working: int) -> None:
         missing = [(name, held.parts[name]) for name in parts if held.parts[name].tier is not WeightTier.VRAM]
-        self._free_vram(sum(weights.bytes for _, weights in missing), working)
+        # What the render will want besides leaves the RAM soon, too.
+        leaving = sum(each.bytes for each in held.parts.values() if each.tier is WeightTier.RAM)
+        self._free_vram(sum(weights.bytes for _, weights in missing), working, leaving)
         for name, weights in missing:
             self._move(weights, held, name, WeightTier.VRAM)
         self._publish()
@@ -223,14 +228,14 @@ class Holder:
         if used is not None and held.model.offload == "none":
             held.seen(parts, request, used)
 
-    def _free_vram(self, needed: int, working: int) -> None:
+    def _free_vram(self, needed: int, working: int, leaving: int) -> None:
         """Make room for `needed` bytes of weights. Raises OutOfMemoryError beyond the budget."""
         while lack := self._shortfall(needed, working):
             victims = placement.choose(self._idle_parts(), lack)
             if not victims:
                 break
             for weights in victims:
-                self._park(weights)
+                self._park(weights, leaving)
         limit = self.budget.vram_bytes
         if limit is not None and needed and self._in_vram() + needed > limit:
             free = max(0, limit - self._in_vram())
@@ -249,11 +254,15 @@ class Holder:
 
     # Parking and closing
 
-    def _park(self, weights: Weights) -> None:
+    def _park(self, weights: Weights, leaving: int = 0) -> None:
+        """Move it to RAM, or let its model go. `leaving` bytes of others will leave the RAM for it."""
         if weights.tier is not WeightTier.VRAM:
             return
         owners = [owner for owner, _ in weights.owners]
-        if not self.memory.is_ram and self._keep_ram_within(weights.bytes, sparing=owners[0]):
+        # During a swap RAM may hold more than its budget, if it really can: to close a model for those
+        # seconds would cost reading it again. `settle` comes back within the budget.
+        coming = weights.bytes - (leaving if (self._free_ram() or 0) > weights.bytes else 0)
+        if not self.memory.is_ram and self._keep_ram_within(coming, sparing=owners[0]):
             # RAM has no room for it: it goes one tier further, with all of its model.
             self.close([owner.key for owner in owners])
         if not weights.owners:

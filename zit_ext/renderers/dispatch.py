@@ -22,7 +22,8 @@ from ..records import ModelRef
 from .device_thread import DeviceThread
 from .failures import as_ours, forget_frames, outcome
 from .line import Line, Ticket, Wish
-from .loading import Loader
+from .loading import GivenUpError, Loader
+from .prefetch import Prefetcher
 from .second_try import SecondTry
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Dispatcher:
         load_timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        free_ram: Callable[[], int | None],
     ) -> None:
         self.line = Line()
         self.running: Ticket | None = None
@@ -53,7 +55,8 @@ class Dispatcher:
         self._holder = holder
         self._thread = thread
         self._loader = Loader(open_pipeline, timeout=load_timeout, discard=self._discard)
-        self._trying = SecondTry(holder, thread, sleep)
+        self._prefetcher = Prefetcher(free_ram)
+        self._trying = SecondTry(holder, thread, sleep, free_ram)
         self._clock = clock
         self._numbers = itertools.count()
         self._leaving: frozenset[str] = frozenset()
@@ -95,7 +98,10 @@ class Dispatcher:
             raise
 
     async def loaded(self) -> None:
-        """Return when the load that runs now has ended."""
+        """Return when the load that runs now has ended. One that nobody waits for is given up."""
+        waited_for = self.line.keys()
+        if self.loading is not None and self.loading.key not in waited_for:
+            self._loader.give_up()
         if self._loaded is not None:
             await asyncio.wait([self._loaded])
 
@@ -109,6 +115,7 @@ class Dispatcher:
         if self.running is not None and self.running.wish is not None:
             self.running.wish.watcher.stop()
         self._loader.close()
+        self._prefetcher.close()
         if self._loaded is not None:
             self._loaded.cancel()
         if self._tasks:
@@ -145,6 +152,9 @@ class Dispatcher:
                 self._start(self._warm(ticket))
         if self.loading is None:
             self._maybe_load(held, here, waited_for)
+        elif self.loading.key not in waited_for and not waited_for <= here:
+            # It may hang, or take minutes; weights that somebody waits for come first.
+            self._loader.give_up()
         if self.running is None:
             self._maybe_render(here - self._leaving)
 
@@ -168,7 +178,7 @@ class Dispatcher:
         """Start to read the weights of the first in line whose are not here.
 
         At once, where that disturbs nobody. Where it closes a model that others wait for, when their
-        turn has come.
+        turn has come; until then its files are read ahead.
         """
         now = time.monotonic()
         target = self.line.choose(
@@ -186,13 +196,13 @@ class Dispatcher:
                 now=self._clock(),
                 one_memory=self._holder.memory.is_ram,
             )
-            if self.running is not None and not plan.fits:
+            first = self.line.choose(now, current=self._current, owed=self._owed)
+            its_turn = self.running is None and first is not None and first.key == target.key
+            if not (plan.fits or self.running is None) or not (its_turn or waited_for.isdisjoint(plan.close)):
+                self._prefetcher.begin(target.model)
                 return
-            if not waited_for.isdisjoint(plan.close):
-                first = self.line.choose(now, current=self._current, owed=self._owed)
-                if self.running is not None or first is None or first.key != target.key:
-                    return
             close = plan.close
+        self._prefetcher.stop()
         self.loading, self._leaving = target, frozenset(close)
         self._loaded = self._start(self._load(target, close))
 
@@ -223,6 +233,8 @@ class Dispatcher:
             else:
                 # Known now; whether there is room is decided again.
                 self._sizes[key] = await self._loader.size(model)
+        except GivenUpError as error:
+            log.info("%s", error)  # whoever has asked for it since has it read anew
         except Exception as error:
             # Whatever it was, nobody may wait for ever.
             self._load_failed(key, as_ours(error, f"reading {model.source!r}", "cpu"))
@@ -236,7 +248,7 @@ class Dispatcher:
         if close:
             await self._thread.run_soon(self._holder.close, close)
         started = time.perf_counter()
-        pipeline = await self._trying.open(self._loader, model)
+        pipeline = await self._trying.open(self._loader, model, self._sizes[key])
         seconds = time.perf_counter() - started
         try:
             await self._thread.run_soon(self._holder.adopt, model, pipeline, seconds)

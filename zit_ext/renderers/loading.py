@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..errors import ModelError, ZitError
-from ..pipeline import Pipeline
+from ..errors import GenerationStoppedError, ModelError, ZitError
+from ..pipeline import Pipeline, load_is_wanted
 from ..records import ModelRef
 from ..workers import Worker
 from .failures import outcome
+from .prefetch import weight_files
 
 T = TypeVar("T")
 
-_WEIGHTS = {".safetensors", ".gguf"}
+
+class GivenUpError(GenerationStoppedError):
+    """The load was left because nobody waits for it any more."""
 
 
 class Loader:
     """Opens pipelines on the thread `zit-load`.
 
-    A load that hangs cannot be ended, only left: its thread is replaced, and if it comes to an end
-    after all, `discard` gets what it opened.
+    A load that is left hears of it (`pipeline.load_is_wanted`), and ends where it listens. One that hangs
+    cannot be ended: its thread is replaced, and if it comes to an end after all, `discard` gets what it
+    opened.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Loader:
         self._timeout = timeout
         self._discard = discard
         self._worker = Worker("zit-load")
+        self._leaving: asyncio.Future[None] | None = None
 
     async def size(self, model: ModelRef) -> int:
         """Return how many bytes the model will have in RAM, judged by its files; 0 if that is unknown."""
@@ -45,13 +51,25 @@ class Loader:
 
     async def open(self, model: ModelRef) -> Pipeline | ZitError:
         """Return the opened pipeline, or why there is none."""
-        doing = f"reading {model.source!r}"
-        future = self._worker.submit(outcome, doing, "cpu", self._open_pipeline, model)
-        return await self._within(future, model, self._discard_late)
+        left = threading.Event()
+        future = self._worker.submit(self._open, model, left)
+        try:
+            return await self._within(future, model, self._discard_late)
+        finally:
+            left.set()
+
+    def give_up(self) -> None:
+        """Leave what is being opened now: whoever awaits it gets GivenUpError."""
+        if self._leaving is not None and not self._leaving.done():
+            self._leaving.set_result(None)
 
     def close(self) -> None:
         """Wait for nothing: what is being read is let go when it is there."""
         self._worker.abandon()
+
+    def _open(self, model: ModelRef, left: threading.Event) -> Pipeline | ZitError:
+        load_is_wanted.set(lambda: not left.is_set())
+        return outcome(f"reading {model.source!r}", "cpu", self._open_pipeline, model)
 
     def _discard_late(self, late: Pipeline | ZitError) -> None:
         if not isinstance(late, ZitError):
@@ -61,18 +79,22 @@ class Loader:
         self, future: Future[T], model: ModelRef, discard: Callable[[T], None]
     ) -> T | ModelError:
         reading = asyncio.wrap_future(future)
-        done: set[asyncio.Future[T]] = set()
+        self._leaving = leaving = asyncio.get_running_loop().create_future()
+        either: list[asyncio.Future[Any]] = [reading, leaving]
         try:
-            done, _ = await asyncio.wait([reading], timeout=self._timeout or None)
+            await asyncio.wait(either, timeout=self._timeout or None, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not done:
+            self._leaving = None
+            if not reading.done():
                 # Nobody waits any more: what comes late must not stay in memory.
                 reading.cancel()
                 future.add_done_callback(lambda late: _pass_on(late, discard))
-        if done:
+        if not reading.cancelled():
             return reading.result()
         self._worker.abandon()
         self._worker = Worker("zit-load")
+        if leaving.done():
+            raise GivenUpError(f"reading {model.source!r} was given up: nobody waits for it any more")
         return ModelError(
             f"reading {model.source!r} took longer than {self._timeout:g} seconds and was given up; "
             "the next request tries again. If the disk or network is that slow, set load_timeout higher"
@@ -81,18 +103,11 @@ class Loader:
 
 def bytes_of_files(model: ModelRef) -> int:
     """Return the size of the model's weight files, its replaced parts not counted; 0 if there are none."""
-    replaced = {
-        name for name, part in (("text_encoder", model.text_encoder), ("vae", model.vae)) if part is not None
-    }
     total = 0
-    for ref in (model, model.text_encoder, model.vae):
-        if ref is None or ref.path is None:
-            continue
-        # What cannot be listed cannot be read either: opening it tells why.
-        with contextlib.suppress(OSError):
-            for file in ref.path.rglob("*") if ref.path.is_dir() else [ref.path]:
-                if file.suffix in _WEIGHTS and (ref is not model or file.parent.name not in replaced):
-                    total += file.stat().st_size
+    # What cannot be listed cannot be read either: opening it tells why.
+    with contextlib.suppress(OSError):
+        for file in weight_files(model):
+            total += file.stat().st_size
     return total
 
 

@@ -5,22 +5,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import EngineClosedError, QueueFullError
 from ..models.budget import budget_of
-from ..models.device_memory import DeviceMemory, total_ram
+from ..models.device_memory import DeviceMemory, available_ram, total_ram
 from ..models.holder import Holder
 from ..models.holdings import Holdings, alike, weights_key
 from ..models.ledger import Ledger
-from ..pipeline import Pipeline, Rendered, Watcher
+from ..pipeline import Pipeline, Rendered, Watcher, load_device
 from ..records import ModelRef, Request
+from ..setting_values import by_name
 from ..settings import Settings
 from .device_thread import DeviceThread
 from .dispatch import Dispatcher
 from .line import Stoppable, Wish
 from .neighbours import Neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a request for one model may expect of one device."""
+
+    has_weights: bool
+    """They are held, or being read, or somebody waits for them already."""
+    wait_seconds: float
+    """Until those have rendered who came before, about; without loads."""
+    load_seconds: float | None
+    """What reading these weights took here; None if that was not seen."""
+    models: int
+    """How many the device holds."""
 
 
 class LocalRenderer:
@@ -36,26 +51,32 @@ class LocalRenderer:
         device: str | None = None,
         clock: Callable[[], float] = time.time,
         free_memory: Callable[[], int] | None = None,
+        free_ram: Callable[[], int | None] = available_ram,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._device = device or settings.device
         self._limit = settings.queue_limit
+        own_keep_alive = by_name(settings.model_keep_alive)
+        self._open = open_pipeline
         self._thread = DeviceThread()
         self._holder = Holder(
             budget=budget_of(settings, total_ram()),
-            memory=DeviceMemory(device or settings.device, free_memory),
+            memory=DeviceMemory(self._device, free_memory),
             make_room=self._make_room,
-            keep_alive=settings.keep_alive,
+            keep_alive=lambda model: own_keep_alive.get(model.source, settings.keep_alive),
             ram_keep_alive=settings.ram_keep_alive,
             clock=clock,
+            free_ram=free_ram,
             between_stages=self._thread.run_short,
         )
         self._desk = Dispatcher(
             self._holder,
             self._thread,
-            open_pipeline=open_pipeline,
+            open_pipeline=self._open_pipeline,
             load_timeout=settings.load_timeout,
             clock=clock,
             sleep=sleep,
+            free_ram=free_ram,
         )
         self._ask_host = make_room
         self._neighbours: Neighbours | None = None
@@ -133,6 +154,19 @@ class LocalRenderer:
             loading=loading.model.source if loading else None,
         )
 
+    def outlook(self, model: ModelRef) -> Outlook:
+        """Return what a request for this model may expect here. On the loop."""
+        desk, key = self._desk, weights_key(model)
+        held = {each.key: each for each in self._holder.snapshot.models}
+        ahead = sum(ticket.wish is not None for ticket in desk.line) + (desk.running is not None)
+        coming = desk.loading is not None and desk.loading.key == key
+        return Outlook(
+            has_weights=key in held or coming or key in desk.line.keys(),  # noqa: SIM118 - no mapping
+            wait_seconds=ahead * desk.usual_seconds,
+            load_seconds=held[key].load_seconds if key in held else None,
+            models=len(held),
+        )
+
     async def close(self, patience: float = 30.0) -> None:
         """Send everybody home, stop what renders, let go of all weights. Twice is fine.
 
@@ -154,6 +188,13 @@ class LocalRenderer:
         """Ask the host first, then our other processes. On the device's thread."""
         freed = self._ask_host(needed, device)
         return freed + (self._neighbours.make_room(needed, device) if self._neighbours is not None else 0)
+
+    def _open_pipeline(self, model: ModelRef) -> Pipeline:
+        token = load_device.set(self._device)
+        try:
+            return self._open(model)
+        finally:
+            load_device.reset(token)
 
     async def _free(
         self, close: Callable[..., list[str]], *args: object, still: Callable[[Any], bool]

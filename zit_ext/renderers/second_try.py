@@ -28,10 +28,17 @@ Sleep = Callable[[float], Awaitable[None]]
 class SecondTry:
     """Renders and reads, and does so again when memory ran out, but only once."""
 
-    def __init__(self, holder: Holder, thread: DeviceThread, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        holder: Holder,
+        thread: DeviceThread,
+        sleep: Sleep,
+        free_ram: Callable[[], int | None],
+    ) -> None:
         self._holder = holder
         self._thread = thread
         self._sleep = sleep
+        self._free_ram = free_ram
 
     async def render(self, ticket: Ticket, wish: Wish) -> Rendered | None:
         """Return the pipeline's answer, or None if its weights are not held (any more).
@@ -45,16 +52,24 @@ class SecondTry:
             raise rendered
         return rendered
 
-    async def open(self, loader: Loader, model: ModelRef) -> Pipeline:
-        """Return the opened pipeline. Raises what went wrong, as one of our errors."""
+    async def open(self, loader: Loader, model: ModelRef, expected_bytes: int) -> Pipeline:
+        """Return the opened pipeline. Raises what went wrong, as one of our errors.
+
+        `expected_bytes` is what the model will take of the RAM, about.
+        """
         opened = await loader.open(model)
         if isinstance(opened, OutOfMemoryError):
             log.warning(
                 "memory ran out while %r was read; everything idle goes, then once more", model.source
             )
             await self._thread.run(self._holder.close_all)
-            await until_free(self._free_bytes, opened.needed, self._sleep)
+            needed = opened.needed or expected_bytes
+            free = await until_free(self._available, needed, self._sleep)
             opened = await loader.open(model)
+            if isinstance(opened, OutOfMemoryError):
+                opened = OutOfMemoryError(
+                    needed=opened.needed or needed, free=opened.free or free or 0, device=opened.device
+                )
         if isinstance(opened, ZitError):
             raise opened
         return opened
@@ -88,6 +103,9 @@ class SecondTry:
                 needed=again.needed or needed, free=again.free or free or 0, device=device
             )
         return again
+
+    async def _available(self) -> int | None:
+        return self._free_ram()
 
     async def _free_bytes(self) -> int | None:
         return await self._thread.run(self._holder.memory.free)

@@ -155,18 +155,25 @@ def _state(script: Any, p: Any) -> ScriptState:
         is_builtin=own,
         hooks=hooks,
         arguments=tuple((p.script_args or [])[script.args_from or 0 : script.args_to or 0]),
-        defaults=tuple(_default(control) for control in script.controls or ()),
+        defaults=_defaults(script),
     )
 
 
-def _default(control: Any) -> Any:
-    """Return what a control hands over while nobody touches it: an index where it was asked for."""
-    value = getattr(control, "value", None)
-    choices = getattr(control, "choices", None)
-    if getattr(control, "type", None) == "index" and choices:
-        names = [each[0] if isinstance(each, tuple) else each for each in choices]
-        return names.index(value) if value in names else value
-    return value
+def _defaults(script: Any) -> tuple[Any, ...]:
+    """Return what a script's program has for its arguments while nobody touches it.
+
+    Not the values of its controls: a user may have saved others as defaults (`ui-config.json`), such as
+    the script being on. The description for the API is made before those are read.
+    """
+    described = getattr(getattr(script, "api_info", None), "args", None) or ()
+    found = []
+    for control, told in zip(script.controls or (), described, strict=False):
+        value = getattr(told, "value", None)
+        names = list(getattr(told, "choices", None) or ())
+        # Some lists hand over the number of what is chosen.
+        is_index = getattr(control, "type", None) == "index" and value in names
+        found.append(names.index(value) if is_index else value)
+    return tuple(found)
 
 
 # What renders

@@ -179,8 +179,15 @@ def _script_fields(p: Any, ours: Any) -> list[FieldValue]:
         if not _same(script.arguments, script.defaults):
             raise BypassedError("unknown_script", f"{script.title} is in use, and may change the model")
         # Switched off, as far as its arguments say; that it is there counts all the same.
-        fields.append([script.path, sorted(hooks)])
+        fields.append([script.path, sorted(hooks), [_spelled_or_default(each) for each in script.arguments]])
     return fields
+
+
+def _spelled_or_default(argument: Any) -> FieldValue:
+    try:
+        return convert.spelled(argument)
+    except convert.UnspellableError:
+        return {"default": type(argument).__qualname__}
 
 
 def _same(arguments: tuple[Any, ...], defaults: tuple[Any, ...]) -> bool:

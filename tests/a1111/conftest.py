@@ -42,6 +42,7 @@ class Webui:
         """Give every later job this script too."""
         script.filename = str(self.fake.folder / (builtin or "extensions/other/scripts") / "script.py")
         script.controls = [SimpleNamespace(value=each) for each in (defaults or [])]
+        script.api_info = SimpleNamespace(args=[SimpleNamespace(value=each) for each in (defaults or [])])
         self.scripts = [*getattr(self, "scripts", []), (script, arguments)]
         return script
 

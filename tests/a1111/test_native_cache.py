@@ -229,6 +229,20 @@ def test_a_script_that_may_change_the_model_is_bypassed_by_name_while_it_is_in_u
     assert "patcher" in reason(done)
 
 
+def test_a_script_that_the_user_has_switched_on_by_default_is_in_use(webui):
+    Base = webui.fake.modules["modules.scripts"].Script  # noqa: N806
+
+    class Patches(Base):
+        name = "patcher"
+
+        def process(self, p, *args): ...
+
+    script = webui.add(Patches(), [True], defaults=[False])
+    script.controls[0].value = True  # as the webui does when it reads ui-config.json
+
+    assert outcome(webui.run()) == "bypass"
+
+
 def test_a_script_that_only_touches_pictures_costs_no_hit(webui):
     Base = webui.fake.modules["modules.scripts"].Script  # noqa: N806
 

@@ -16,6 +16,8 @@ from zit_ext.testing import FakeClock
 
 from .fake_hub import FakeHub
 
+timed_changes = pytest.mark.skipif(os.name == "nt", reason="Windows tells no time of the last change")
+
 PARTS = ("text_encoder", "transformer", "vae")
 
 

@@ -10,7 +10,7 @@ from zit_ext.errors import ModelError, ModelMissingError
 from zit_ext.models import weight_files
 from zit_ext.models.weight_files import identity_of, look, look_again
 
-from .conftest import age, write
+from .conftest import age, timed_changes, write
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 
@@ -98,7 +98,7 @@ def joined(file):
         changed_contents,
         same_size_later,
         replaced,
-        edited_in_place_with_its_time_restored,
+        pytest.param(edited_in_place_with_its_time_restored, marks=timed_changes),
         removed,
         renamed,
         joined,

@@ -93,6 +93,10 @@ async def ask_now_and_then(engine, world: World, chance: random.Random, counted:
         since = len(world.history) - 1
         watcher = chance.choice([None, QuietWatcher()])
         asking = asyncio.ensure_future(engine.generate_many(requests, watcher))
+        # Counted, not timed: a busy machine must not see more changes than hits.
+        if chance.random() < 0.15:
+            await asyncio.sleep(chance.uniform(0, 0.01))
+            disturb(world, chance)
         if chance.random() < 0.3:
             await asyncio.sleep(chance.uniform(0, 0.02))
             asking.cancel()
@@ -103,16 +107,14 @@ async def ask_now_and_then(engine, world: World, chance: random.Random, counted:
         await asyncio.sleep(chance.uniform(0, 0.01))
 
 
-async def disturb(world: World, chance: random.Random) -> None:
-    while True:
-        await asyncio.sleep(chance.uniform(0.005, 0.06))
-        what = chance.randrange(5)
-        if what < 3:
-            world.change(what)
-        elif what == 3:
-            world.files.unhashed.add("zit")
-        else:
-            world.files.unhashed.discard("zit")
+def disturb(world: World, chance: random.Random) -> None:
+    what = chance.randrange(5)
+    if what < 3:
+        world.change(what)
+    elif what == 3:
+        world.files.unhashed.add("zit")
+    else:
+        world.files.unhashed.discard("zit")
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -125,16 +127,17 @@ async def test_no_hit_lies_whatever_happens_meanwhile(in_engine, pipeline, plugi
     counted: list[Outcome] = []
 
     async def story(engine):
-        disturbing = asyncio.ensure_future(disturb(world, chance))
-        callers = (
-            ask_now_and_then(engine, world, random.Random(f"{number} {caller}"), counted)
-            for caller in range(6)
-        )
-        try:
-            await asyncio.gather(*callers)
-        finally:
-            disturbing.cancel()
+        luck = [random.Random(f"{number} {caller}") for caller in range(6)]
+        await asyncio.gather(*(ask_now_and_then(engine, world, each, counted) for each in luck))
+        # When all is quiet again, the cache works as if nothing had been.
+        files.unhashed.discard("zit")
+        since = len(world.history) - 1
+        for expected in (Outcome.MISS, Outcome.HIT):
+            request = make_request(prompt="quiet", media_type=TEXT, seed=len(counted))
+            result = await engine.generate(request)
+            check(result, request, world.history, since)
+            assert result.status.outcome is expected
 
     await in_engine(story, keep_random=True)
     await in_engine(story, keep_random=True, consistency=chance.choice(["exact", "portable"]))
-    assert set(counted) == set(Outcome)
+    assert {Outcome.MISS, Outcome.BYPASS} <= set(counted)

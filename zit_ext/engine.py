@@ -20,6 +20,7 @@ from . import policy
 from .errors import (
     EngineClosedError,
     GenerationStoppedError,
+    HookHangsError,
     NotCachedError,
     PluginError,
     StoreError,
@@ -28,6 +29,7 @@ from .errors import (
 from .keeping import Keeper
 from .metrics import Metrics
 from .pipeline import Rendered, Watcher
+from .plugin_watch import WATCH
 from .plugins import Hooks
 from .policy import Bypass
 from .questions import Environments, Files, Question, Questions, is_pending
@@ -36,7 +38,7 @@ from .results.claims import Busy, Claim
 from .results.store import Found, ResultStore
 from .settings import Settings
 from .watching import Audience, wants_stop
-from .workers import SingleFlight
+from .workers import SingleFlight, Worker
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -96,10 +98,7 @@ class Engine:
         return self
 
     async def close(self, patience: float = 30.0) -> None:
-        """Stop what renders, finish what was promised (digests within `patience` seconds, writes), let go.
-
-        Whoever waits is answered first, or told that the engine was closed. Twice is fine.
-        """
+        """Stop what renders, answer who waits, finish what was promised (digests in `patience` seconds)."""
         self._open = False
         await self.renderer.close()
         if self._answering:
@@ -107,7 +106,7 @@ class Engine:
         await self._keeper.close(patience)
         if self._store_open:
             self._store_open = False
-            await self._in(self._lookups, self._close_store)
+            await self._let_go_of_store()
         self._lookups.shutdown(wait=True)
 
     async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
@@ -349,6 +348,16 @@ class Engine:
             self.store.release(claim)
         except StoreError as error:
             self._shrug(error, "the claim will expire by itself")
+
+    async def _let_go_of_store(self) -> None:
+        """Close the store, however long it writes; but a hook that hangs in its thread must not hold us."""
+        closing = asyncio.ensure_future(Worker("zit-store-end").run(self._close_store))
+        while not (await asyncio.wait([closing], timeout=0.2))[0]:
+            for call in WATCH.running():
+                if call.reported and call.hook == "zit_eviction_score":
+                    closing.cancel()
+                    self._shrug(HookHangsError(call.plugin, call.hook), "the newest results may be lost")
+                    return
 
     def _close_store(self) -> None:
         try:

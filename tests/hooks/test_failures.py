@@ -216,6 +216,17 @@ def answered_in_the_end(engine: TrialEngine, request: Request) -> Result:
     return engine.generate(request)
 
 
+def test_a_policy_that_never_returns_does_not_keep_the_program_from_ending(engine_with, gate):
+    engine = engine_with(Bad("zit_eviction_score", lambda: gate.wait(300)), hook_hang_seconds=1)
+    future = engine.runtime.submit(ask())
+    assert wait_for_trouble(engine).hook == "zit_eviction_score"
+    closing = threading.Thread(target=engine.runtime.close, kwargs={"patience": 1.0}, daemon=True)
+    closing.start()
+    closing.join(200)
+    assert not closing.is_alive()
+    assert future.done()
+
+
 def wait_for_trouble(engine: TrialEngine):
     def hung():
         return [trouble for trouble in engine.troubles if trouble.kind == "hung"]

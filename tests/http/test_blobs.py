@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import time
 
 import pytest
 
 from zit_ext.http import blobs as module
+from zit_ext.http import shelf
 
 from .server import ALICE, BOB, CHIEF, READER
 
@@ -92,6 +94,7 @@ def test_what_was_removed_is_gone_from_memory_too(served, kept):
     assert served.service.shelf.held_bytes > 0
 
     served.runtime.store.clear()
+    time.sleep(2 * shelf.LOOK_SECONDS)
 
     assert served.get(f"/zit/blobs/{kept}").status_code == 404
 

@@ -1,6 +1,6 @@
 """aiohttp's requests to Asked, and Answers back. The only module here that imports aiohttp.
 
-`handler(service)` serves any aiohttp application, ComfyUI's among them:
+`handler(service)` serves any aiohttp application, ComfyUI's among them, and aiohttp's plain server:
 
     app.router.add_route("*", "/zit/{rest:.*}", handler(service))
 """
@@ -18,30 +18,22 @@ from .errors import HttpError, TooLargeError
 from .messages import Answer, Asked, FilePart, Stream
 from .service import Service
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _CHUNK = 1 << 18
 
 
-def application(service: Service) -> web.Application:
-    """Return an application that answers everything with this service."""
-    # The service counts the bytes of a body itself, and says so in the caller's dialect.
-    app = web.Application(client_max_size=0)
-    app.router.add_route("*", "/{rest:.*}", handler(service))
-    return app
-
-
 def handler(service: Service) -> Handler:
-    """Return a handler for any aiohttp application."""
+    """Return a handler for any aiohttp application or server."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         answer = await service.answer(asked_of(request))
         return await _send(request, answer)
 
     return handle
 
 
-def asked_of(request: web.Request) -> Asked:
+def asked_of(request: web.BaseRequest) -> Asked:
     """Return the request as the service understands it."""
 
     async def read(limit: int) -> bytes:
@@ -65,15 +57,15 @@ def asked_of(request: web.Request) -> Asked:
     return Asked(
         method=request.method,
         path=request.path,
-        query=dict(request.query),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        query=dict(request.query) if request.query_string else {},
+        headers=request.headers,  # it finds them whatever their case
         read=read,
         gone=gone,
         secure=request.secure,
     )
 
 
-async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     body = answer.body
     if isinstance(body, bytes):
         return web.Response(status=answer.status, headers=answer.headers, body=body)
@@ -82,7 +74,7 @@ async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
     return await _send_stream(request, answer, body)
 
 
-async def _send_file(request: web.Request, answer: Answer, part: FilePart) -> web.StreamResponse:
+async def _send_file(request: web.BaseRequest, answer: Answer, part: FilePart) -> web.StreamResponse:
     """Let the kernel send a part of a file, where it can."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = part.length
@@ -105,7 +97,7 @@ async def _send_file(request: web.Request, answer: Answer, part: FilePart) -> we
     return response
 
 
-async def _send_stream(request: web.Request, answer: Answer, body: Stream) -> web.StreamResponse:
+async def _send_stream(request: web.BaseRequest, answer: Answer, body: Stream) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     async with contextlib.aclosing(body) as pieces:
         if request.method == hdrs.METH_HEAD:

@@ -18,7 +18,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One HTTP request. Names of headers are in lower case."""
+    """One HTTP request. Headers are found by their names in lower case."""
 
     method: str
     path: str

@@ -6,12 +6,13 @@ what went wrong. Knows neither sockets nor frameworks.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..pipeline import Watcher
@@ -104,6 +105,10 @@ class Service:
         self.limits = Limits(settings)
         self.shelf = Shelf(runtime.store, settings.http_memory_bytes)
         self.signer = Signer()
+        # Every request has an id of its own, in the log too; drawing one anew each time would cost more
+        # than a hit may.
+        self._name = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
         self.routes = tuple(routes)
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], Route]] = []
@@ -115,8 +120,8 @@ class Service:
 
     async def answer(self, asked: Asked) -> Answer:
         """Return the answer, whatever happens: an error is an answer too."""
-        given = asked.headers.get("x-request-id", "")
-        id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        given = asked.headers.get("x-request-id")
+        id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._name}-{next(self._numbers):x}"
         dialect = _dialect_of(asked.path)
         caller = NOBODY
         try:
@@ -157,20 +162,15 @@ class Service:
     # What every answer bears
 
     def _dressed(self, asked: Asked, answer: Answer, id: str) -> Answer:
-        headers = {
-            "server": "zit_ext",
-            "x-request-id": id,
-            "x-content-type-options": "nosniff",
-            **answer.headers,
-        }
-        origin = asked.headers.get("origin", "").lower()
-        if origin and origin in self.gate.origins:
+        headers = {"server": "zit_ext", "x-request-id": id, "x-content-type-options": "nosniff"}
+        headers.update(answer.headers)
+        if self.gate.origins and asked.headers.get("origin", "").lower() in self.gate.origins:
             headers |= {
                 "access-control-allow-origin": asked.headers["origin"],
                 "access-control-expose-headers": "Cache-Status, X-Generation-Time-Saved, ETag, X-Request-Id",
                 "vary": "Origin",
             }
-        return replace(answer, headers=headers)
+        return Answer(status=answer.status, headers=headers, body=answer.body)
 
     def _preflight(self, asked: Asked) -> Answer:
         origin = asked.headers.get("origin", "")

@@ -7,13 +7,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
 from ..errors import ZitError
 from ..records import ModelRef
-from .aiohttp_app import Handler, application
+from .aiohttp_app import Handler, handler
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -39,21 +38,23 @@ class Doorkeeper:
         self._header_seconds = header_seconds
         self._seen: dict[object, _Seen] = {}
 
-    @property
-    def middleware(self) -> Any:
-        """What tells the doorkeeper on which connections something is asked."""
+    def watched(self, handle: Handler) -> Handler:
+        """Return the handler, which tells from now on which connections are at work."""
 
-        async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
-            seen = self._seen.setdefault(request.protocol, _Seen(time.monotonic()))
+        async def watch(request: web.BaseRequest) -> web.StreamResponse:
+            connection = request.protocol
+            seen = self._seen.get(connection)
+            if seen is None:
+                seen = self._seen[connection] = _Seen(time.monotonic())
             seen.busy += 1
             seen.asked = True
             try:
-                return await handler(request)
+                return await handle(request)
             finally:
                 seen.busy -= 1
                 seen.idle_since = time.monotonic()
 
-        return web.middleware(watch)
+        return watch
 
     async def watch(self, server: web.Server) -> None:
         """Look at the connections until cancelled."""
@@ -83,23 +84,20 @@ async def serve(
     `ready` is told the port, which is chosen if 0 was asked for. Raises OSError if it cannot be had.
     """
     keeper = doorkeeper or Doorkeeper()
-    app = application(service)
-    app.middlewares.append(keeper.middleware)
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
+    # aiohttp's plain server: the service has routes of its own, and a second table would only cost time.
+    server = web.Server(
+        keeper.watched(handler(service)),
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-        shutdown_timeout=_LAST_SECONDS,
     )
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST_SECONDS)
     await runner.setup()
     watching: asyncio.Task[None] | None = None
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
-        assert runner.server is not None
-        watching = asyncio.ensure_future(keeper.watch(runner.server))
+        watching = asyncio.ensure_future(keeper.watch(server))
         loading = asyncio.ensure_future(_preload(service))
         ready(runner.addresses[0][1])
         await stop.wait()

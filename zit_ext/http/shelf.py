@@ -17,6 +17,9 @@ from ..results.store import ResultStore
 KEPT_SECONDS = 600.0
 """How long a picture that is not (yet) in the index can be fetched by its URL."""
 
+LOOK_SECONDS = 0.01
+"""So long what is removed elsewhere may still be had: asking the index each time costs as much as a hit."""
+
 
 @dataclass(slots=True)
 class Item:
@@ -42,6 +45,8 @@ class Shelf:
         self._items: OrderedDict[str, Item] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._known_generation = 0
+        self._asked_at = -LOOK_SECONDS
 
     @property
     def held_bytes(self) -> int:
@@ -69,7 +74,7 @@ class Shelf:
         if item is None:
             return None
         known = item.generations.get(namespace)
-        if (known is None or known != self._store.generation()) and not self._is_fresh(item, namespace):
+        if (known is None or known != self._generation()) and not self._is_fresh(item, namespace):
             return None
         with self._lock:
             if digest in self._items:
@@ -92,6 +97,13 @@ class Shelf:
         """Let go of everything that this namespace (None: every one) sees."""
         for digest in list(self._items):
             self.drop(digest, namespace)
+
+    def _generation(self) -> int:
+        """Return the index's generation, of a hundredth of a second ago at most."""
+        now = self._clock()
+        if now >= self._asked_at + LOOK_SECONDS:
+            self._known_generation, self._asked_at = self._store.generation(), now
+        return self._known_generation
 
     def _is_fresh(self, item: Item, namespace: str | None) -> bool:
         now = self._clock()

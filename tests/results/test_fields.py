@@ -13,7 +13,7 @@ from zit_ext.fingerprint import canonical_bytes, fingerprint, read_canonical
 from zit_ext.results import fields
 from zit_ext.testing import make_request
 
-from .making import asked, index_file, is_true, kept, there
+from .making import asked, index_file, is_true, keep, kept, there
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -134,3 +134,17 @@ def test_a_dictionary_of_another_model_is_added_and_both_are_read(make_store, in
     assert there(store, 1, 3) == [1, 3]
     is_true(store.find(strange), 2)
     assert index_file(folder).exists()
+
+
+def test_clearing_and_pruning_leaves_no_word_of_what_was_stored(make_store, folder):
+    store = make_store()
+    words = "zanzibar pelican"
+    for number in range(60):
+        keep(store, number, prompt=f"{words} {number} " * 20, fingerprint=asked(number, prompt=words * 9))
+        store.flush()
+    assert any(words.encode() in path.read_bytes() for path in folder.glob("index-*"))
+    store.clear()
+    store.prune()
+    assert [
+        path.name for path in folder.rglob("*") if path.is_file() and words.encode() in path.read_bytes()
+    ] == []

@@ -164,3 +164,22 @@ def test_verify_lets_sqlite_look_at_its_pages(make_store, index, counted):
     assert counted["index_malformed"] == 1
     kept(store, 1)
     assert there(store, 1) == [1]
+
+
+def test_one_bad_row_met_while_opening_does_not_cost_the_whole_index(make_store, folder, counted):
+    store = make_store()
+    kept(store, 1, 2)
+    store.close()
+    db = sqlite3.connect(index_file(folder))
+    try:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        with db:
+            db.execute("UPDATE blobs SET digest = -1, doomed = 1 WHERE id = 1")
+    finally:
+        db.close()
+    store = make_store()
+    assert there(store, 1, 2) == [2]
+    assert (counted["index_malformed"], counted["mended"]) == (0, 1)
+    store.prune()
+    assert store.verify().problems == []
+    assert store.usage().bytes == bytes_on_disk(folder)

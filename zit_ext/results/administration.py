@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import BlobCorruptError
 from ..records import Blob, Entry, FieldValue
-from . import archive, details, index, removal
+from . import archive, details, index, mending, removal
 from .archive import ArchiveReport
 from .details import EntryDetails
 from .healing import Damage
@@ -135,7 +135,8 @@ class Administration(Running):
         stale = evicted = 0
         before = self._read(index.totals).all_bytes
         now = self._now()
-        self._write(lambda desk: desk.mend())
+        if self._read(mending.broken):  # looked at without keeping writers waiting
+            self._write(lambda desk: desk.mend())
         while gone := self._write(lambda desk: desk.upkeep.remove_stale(now)):
             stale += gone
         while gone := self._write(lambda desk: desk.room.trim()):

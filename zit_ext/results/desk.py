@@ -12,7 +12,7 @@ from pathlib import Path
 from ..settings import Settings
 from . import index, mending
 from .blobs import Blobs
-from .database import SYNCHRONOUS, is_malformed, transaction
+from .database import SYNCHRONOUS, RowsDamagedError, is_malformed, transaction
 from .dictionaries import Dictionaries
 from .disk import Disk
 from .healing import Healer
@@ -123,7 +123,12 @@ class Desk:
                     mending.mend(opened.db)
                 place.count("mended")
             desk = cls(place, opened)
-            desk._make_right()
+            try:
+                desk._make_right()
+            except RowsDamagedError:
+                if not desk.mend():
+                    raise
+                desk._make_right()
             return desk
         except BaseException:
             opened.db.close()

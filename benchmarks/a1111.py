@@ -20,8 +20,8 @@ from zit_ext.installing.hosts import Host, python_of
 
 from .report import Row, Spread, measure, milliseconds, run
 
-_JOB = {"steps": 8, "width": 256, "height": 256}
-_AXES = [4, "8,9", [], 1, "501,502,503", [], 0, "", []]
+_JOB = {"steps": 4, "width": 128, "height": 128}
+_AXES = [4, "4,5", [], 1, "501,502,503", [], 0, "", []]
 _PLOT = {
     "script_name": "X/Y/Z plot",
     "script_args": [*_AXES, True, False, False, False, False, False, False, 0, False],

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from zit_ext.installing.hosts import Host, python_of
+from zit_ext.tensors import Tensor, encode_tensors
 
 from .real_webui import RealWebui
 
@@ -216,6 +218,29 @@ def test_a_lora_its_strength_and_its_file_are_in_the_key(webui):
     assert webui.outcomes() == ["miss"]
     assert replaced != pictures[0]
     assert replaced == webui.txt2img(cached=False, seed=140, prompt="a cat <lora:style:1>")
+
+
+def test_an_embedding_is_in_the_key_by_its_numbers_and_told_in_the_infotext(webui):
+    def embed(value: float) -> None:
+        path = webui.data / "embeddings" / "zebra.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        time.sleep(0.1)  # the webui looks at the folder's time
+        numbers = Tensor("F32", (1, 32), struct.pack("<32f", *[value] * 32))
+        path.write_bytes(encode_tensors({"emb_params": numbers}))
+
+    job = {"seed": 143, "prompt": "a cat, Zebra"}
+    plain = webui.txt2img(**job)
+    embed(1.0)
+    alone = webui.txt2img(cached=False, **job)
+    miss, hit = webui.txt2img(**job), webui.txt2img(**job)
+    embed(2.0)
+    other = webui.txt2img(**job)
+
+    assert webui.outcomes() == ["miss", "miss", "hit", "miss"]
+    assert b"TI hashes" in hit[0]
+    assert alone == miss == hit
+    assert len({plain[0], hit[0], other[0]}) == 3
 
 
 def test_reloading_the_ui_forgets_nothing(webui):

@@ -10,11 +10,11 @@ import benchmarks
 
 from .report import run
 
-NO_BENCHMARKS = {"__main__", "report", "article_cache", "torture"}
+NO_BENCHMARKS = {"__main__", "report", "article_cache", "torture", "comfyui"}
 
 
 def main(arguments: list[str]) -> int:
-    """Run them all; the torture program has a command of its own."""
+    """Run them all; the torture program and the one that needs a host have commands of their own."""
     codes = []
     for module in pkgutil.iter_modules(benchmarks.__path__):
         if module.name in NO_BENCHMARKS:

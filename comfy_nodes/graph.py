@@ -153,6 +153,8 @@ def describe(
 def _must_be_trusted(name: str, known: NodeClass, trusted: frozenset[str]) -> None:
     if known.remote:
         raise NotKeyableError(f"{name} asks a service on the network")
+    if "Folder" in name or "Dataset" in name:
+        raise NotKeyableError(f"{name} reads a folder")
     if not known.pack:
         return
     if known.pack not in trusted:

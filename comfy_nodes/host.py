@@ -40,6 +40,7 @@ __all__ = [
     "ANYTHING",
     "ComfyExtension",
     "ModelPatcher",
+    "caching",
     "changed",
     "engine",
     "environment",
@@ -48,6 +49,7 @@ __all__ = [
     "interrupted",
     "io",
     "is_older",
+    "is_output_node",
     "model_management",
     "model_names",
     "model_path",
@@ -57,6 +59,7 @@ __all__ = [
     "preview",
     "progress_bar",
     "raise_if_interrupted",
+    "running_graph",
     "schema",
     "torch",
     "version",
@@ -138,20 +141,38 @@ class _Watch(ProgressHandler):
 
     def __init__(self) -> None:
         super().__init__("zit_ext")
-        self.ran: dict[str, int] = {}
+        self.ran: dict[str, float] = {}
 
     def start_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
-        self.ran[node_id] = self.ran.get(node_id, 0) + 1
+        self.ran[node_id] = time.perf_counter()
 
 
-def watch() -> Mapping[str, int]:
-    """Return which nodes run in this prompt from now on, by id: it fills while they do."""
+def watch() -> Mapping[str, float]:
+    """Return when nodes of this prompt began to run, by id, from now on: it fills while they do."""
     registry = get_progress_state()
     known = registry.handlers.get("zit_ext")
     if known is None:
         known = _Watch()
         registry.register_handler(known)
     return known.ran
+
+
+def running_graph() -> Any:
+    """Return the graph of the prompt that runs now."""
+    return get_progress_state().dynprompt
+
+
+def is_output_node(class_type: str) -> bool:
+    return bool(getattr(nodes.NODE_CLASS_MAPPINGS[class_type], "OUTPUT_NODE", False))
+
+
+def caching() -> tuple[Any, Any] | None:
+    """Return the host's kinds for cache providers, and how one is registered; None before 0.18."""
+    try:
+        from comfy_api.latest import Caching, ComfyAPI
+    except ImportError:
+        return None
+    return Caching, ComfyAPI().caching.register_provider
 
 
 @functools.lru_cache(maxsize=4096)
@@ -267,12 +288,12 @@ class HostPlugin:
     """What the host does for us: it puts its own models aside before ours move to the GPU."""
 
     @hookimpl
-    def zit_make_room(self, bytes_needed: int) -> int:
+    def zit_make_room(self, bytes_needed: int, device: str) -> int:
         from .memory import Manners
 
         if "manners" not in _STATE:
             _STATE["manners"] = Manners()
-        return _STATE["manners"].make_room(_STATE["runtime"].renderer, bytes_needed)
+        return _STATE["manners"].make_room(_STATE["runtime"].renderer, bytes_needed, device)
 
 
 _STATE: dict[str, Any] = {}

@@ -78,12 +78,15 @@ class Memo:
         """By a node's class and literals: the files as they were when the host read them last, before us."""
         self._code: dict[str, str] = {}
         self._host: str | None = None
+        self._environment: Mapping[str, Any] | None = None
 
     def is_of(self, runtime: Runtime) -> bool:
         return self._runtime is runtime
 
-    async def ask(self, dynprompt: Any, link: list[Any], options: Options) -> Question:
-        """Return what this link computes. Raises NotKeyableError, with the reason."""
+    async def ask(
+        self, dynprompt: Any, link: list[Any], options: Options, *, all_outputs: bool = False
+    ) -> Question:
+        """Return what this link computes, or its whole node. Raises NotKeyableError, with the reason."""
         if self._settings.disable_cache or self._settings.debug:
             raise NotKeyableError("the cache is switched off in the settings")
         order = upstream(dynprompt.get_node, link)
@@ -96,13 +99,13 @@ class Memo:
             trusted=frozenset(self._settings.trusted_packs),
         )
         try:
-            return self._question(described, options)
+            return self._question(described, options, all_outputs)
         except ModelError as error:  # a file or folder that cannot be read
             raise NotKeyableError(str(error)) from error
 
-    def _question(self, described: Described, options: Options) -> Question:
+    def _question(self, described: Described, options: Options, all_outputs: bool) -> Question:
         fields: dict[str, Any] = {
-            "kind": "comfyui.graph",
+            "kind": "comfyui.node" if all_outputs else "comfyui.graph",
             "memo_schema": SCHEMA,
             "nodes": list(described.nodes),
             "start": list(described.start),
@@ -111,7 +114,7 @@ class Memo:
             "namespace": options.namespace or self._settings.namespace,
         }
         if self._settings.consistency == "exact":
-            fields["environment"] = host.environment()
+            fields["environment"] = self._unchanged_environment()
         seen = tuple((each.index, each.input, file) for each in described.files for file in look(each.path))
         return Question(fields, seen, described)
 
@@ -144,7 +147,7 @@ class Memo:
         value: Any,
         *,
         cost: float,
-        ran: Mapping[str, int],
+        ran: Mapping[str, float],
         options: Options,
     ) -> Status:
         """Offer a value that the host has just computed; return what became of it.
@@ -170,7 +173,7 @@ class Memo:
 
     # Keeping
 
-    def _doubt(self, begun: Question, now: Question, ran: Mapping[str, int]) -> str | None:
+    def _doubt(self, begun: Question, now: Question, ran: Mapping[str, float]) -> str | None:
         """Say why this value might come from other files than the key says.
 
         The host keeps what its nodes computed by the names of files, not by their bytes. So a file that
@@ -233,7 +236,7 @@ class Memo:
                 cost=cost,
                 ttl_seconds=ttl,
                 model=", ".join(models),
-                prompt=max(question.described.texts, key=len, default=None),
+                prompt=max(question.described.texts, key=len, default=""),
                 pinned=options.pinned,
             )
         except (StoreError, PluginError) as error:
@@ -255,6 +258,15 @@ class Memo:
             return fingerprint({**question.fields, "files": digests})
         except PluginError as error:
             raise NotKeyableError(str(error)) from error
+
+    def _unchanged_environment(self) -> Mapping[str, Any]:
+        """Return what the host runs on. What it holds of earlier prompts was computed in just that."""
+        now = host.environment()
+        if self._environment is None:
+            self._environment = now
+        elif self._environment != now:
+            raise NotKeyableError("torch's switches were changed since ComfyUI started; start it again")
+        return now
 
     def _pack_digest(self, pack: str) -> str:
         paths = host.pack_files(pack)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from zit_ext.renderers.local import LocalRenderer
+from zit_ext.renderers.several import SeveralDevices
 
 from . import host
 
@@ -23,6 +24,9 @@ class OurWeights(host.ModelPatcher):
     def __init__(self, renderer: LocalRenderer, device: Any) -> None:
         super().__init__(host.torch.nn.Module(), device, host.torch.device("cpu"))
         self._renderer = renderer
+
+    def is_of(self, renderer: LocalRenderer, device: Any) -> bool:
+        return self._renderer is renderer and self.load_device == device
 
     def is_dynamic(self) -> bool:
         return False
@@ -57,23 +61,38 @@ class Manners:
     """What the host and we do for each other before weights move."""
 
     def __init__(self) -> None:
-        self._ours: OurWeights | None = None
+        self._ours: dict[str, OurWeights] = {}
 
-    def make_room(self, renderer: Any, bytes_needed: int) -> int:
+    def make_room(self, renderer: Any, bytes_needed: int, device: str) -> int:
         """Have the host put its own models aside, and enter ours in its list; return the bytes freed."""
-        device = host.model_management.get_torch_device()
-        if isinstance(renderer, LocalRenderer) and (
-            self._ours is None or self._ours._renderer is not renderer or self._ours.load_device != device
-        ):
-            self._ours = OurWeights(renderer, device)
-        before = host.model_management.get_free_memory(device)
-        host.model_management.free_memory(bytes_needed, device, keep_loaded=self._entries())
-        if self._ours is not None and not self._entries():
-            entry = host.model_management.LoadedModel(self._ours)
+        place = _place(device)
+        ours = self._of(renderer, device, place)
+        before = host.model_management.get_free_memory(place)
+        host.model_management.free_memory(bytes_needed, place, keep_loaded=_entries(ours))
+        if ours is not None and not _entries(ours):
+            entry = host.model_management.LoadedModel(ours)
             entry.model_load()
             host.model_management.current_loaded_models.insert(0, entry)
-        return max(0, int(host.model_management.get_free_memory(device) - before))
+        return max(0, int(host.model_management.get_free_memory(place) - before))
 
-    def _entries(self) -> list[Any]:
-        loaded = host.model_management.current_loaded_models
-        return [entry for entry in loaded if self._ours is not None and entry.model is self._ours]
+    def _of(self, renderer: Any, device: str, place: Any) -> OurWeights | None:
+        """Return what stands for our weights on this device; None if another process holds them."""
+        if isinstance(renderer, SeveralDevices):
+            renderer = next((each for each in renderer.renderers if each.holdings().device == device), None)
+        if not isinstance(renderer, LocalRenderer):
+            return None
+        known = self._ours.get(device)
+        if known is None or not known.is_of(renderer, place):
+            known = self._ours[device] = OurWeights(renderer, place)
+        return known
+
+
+def _place(device: str) -> Any:
+    """Return the device as the host names it: "cuda" is the one that it uses itself."""
+    own = host.model_management.get_torch_device()
+    return host.torch.device(device) if ":" in device else own
+
+
+def _entries(ours: OurWeights | None) -> list[Any]:
+    loaded = host.model_management.current_loaded_models
+    return [entry for entry in loaded if ours is not None and entry.model is ours]

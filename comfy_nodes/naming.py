@@ -62,9 +62,10 @@ def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     if text.startswith(("http://", "https://")):
         raise NotKeyableError(f"{class_type} names an address on the network")
     ending = os.path.splitext(text)[1].lower()  # noqa: PTH122 - once for every text of a graph
+    inside = os.path.relpath(os.path.join("/", text), "/") if ending else text  # noqa: PTH118 - as the host does
     for places, endings in folders.models.values():
         if ending in endings:
-            yield from _in(places, text)
+            yield from _in(places, inside)
         elif "folder" in endings and any(os.path.isdir(os.path.join(each, text)) for each in places):  # noqa: PTH112, PTH118
             raise NotKeyableError(f"{class_type} names the folder {text}")
     if class_type == "VAELoader" and not ending:
@@ -72,8 +73,7 @@ def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     yield from _loose(class_type, text, folders)
 
 
-def _in(places: Sequence[str], text: str) -> Iterator[Path]:
-    inside = os.path.relpath(os.path.join("/", text), "/")  # noqa: PTH118 - as folder_paths.get_full_path does
+def _in(places: Sequence[str], inside: str) -> Iterator[Path]:
     for place in places:
         path = os.path.join(place, inside)  # noqa: PTH118
         if os.path.isfile(path):  # noqa: PTH113

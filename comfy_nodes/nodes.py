@@ -6,9 +6,9 @@ from concurrent.futures import CancelledError
 
 from zit_ext.errors import GenerationStoppedError
 from zit_ext.pipeline import WeightTier
-from zit_ext.renderers.local import LocalRenderer
+from zit_ext.renderers.several import InThisProcess
 
-from . import host
+from . import cache_provider, host
 from .convert import to_image, to_requests, to_status
 from .describing import LORAS, MODEL, SCHEDULER, VAE, Lora, Model, Scheduler, Vae
 from .memo_node import CacheAny
@@ -20,6 +20,9 @@ io = host.io
 
 class Extension(host.ComfyExtension):
     """Everything that this pack adds to ComfyUI."""
+
+    async def on_load(self):
+        await cache_provider.register()
 
     async def get_node_list(self):
         return [Generate, CacheAny, Model, Lora, Vae, Scheduler, Preload, Unload, Statistics]
@@ -133,7 +136,7 @@ class Statistics(io.ComfyNode):
 def _residents() -> str:
     """Return which weights this process holds, one line each."""
     renderer = host.engine().renderer
-    if not isinstance(renderer, LocalRenderer):
+    if not isinstance(renderer, InThisProcess):
         return "weights are held by the model server"
     held = renderer.holdings()
     lines = [

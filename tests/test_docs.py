@@ -31,6 +31,8 @@ def _shown(name: str, default: object) -> str:
         return f"`{str(default).lower()}`"
     if default == ():
         return "none"
+    if isinstance(default, tuple):
+        return ", ".join(f"`{each}`" for each in default)
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 

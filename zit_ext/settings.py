@@ -216,6 +216,18 @@ class Settings:
         (), names, "ComfyUI packs known to name every file they read: Cache (any) may keep what they make."
     )
 
+    node_cache: bool = _setting(
+        False, flag, "ComfyUI from 0.18: keep what costly nodes of any workflow compute, without a new node."
+    )
+    node_cache_classes: tuple[str, ...] = _setting(
+        (
+            "KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced",
+            "VAEDecode", "VAEDecodeTiled", "CLIPTextEncode",
+        ),
+        names,
+        "The classes of nodes that node_cache is about.",
+    )  # fmt: skip
+
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each setting that is not a default came from."""
 

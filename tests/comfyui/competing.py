@@ -92,7 +92,7 @@ renderer = LocalRenderer(
     open_pipeline=lambda model: FakePipeline(
         sizes={"text_encoder": 4_000_000_000, "transformer": 5_000_000_000, "vae": 200_000_000}
     ),
-    make_room=lambda wanted, device: manners.make_room(renderer, wanted),
+    make_room=lambda wanted, device: manners.make_room(renderer, wanted, device),
     free_memory=free,
 )
 loop = asyncio.new_event_loop()

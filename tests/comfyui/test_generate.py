@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from .host import Host, Ran, RefusedError
+from .test_cache_any import cached, run, run_again, slow, status
 
 
 def picture(model: str, **changes: Any) -> dict[str, Any]:
@@ -216,3 +217,10 @@ def test_weights_are_preloaded_and_unloaded_by_nodes(host, tiny_model):
     assert ran.texts("u") == ["1 model unloaded"]
     again = host.run({"u": {"class_type": "ZitUnload", "inputs": {}}})
     assert again.texts("u") == ["0 models unloaded"]
+
+
+def test_what_a_render_imports_and_sets_does_not_spoil_what_other_nodes_keep(host, tiny_model):
+    graph = cached(slow(0.03125))
+    assert status(run(host, graph)).startswith("miss")
+    render(host, tiny_model, prompt="in between")
+    assert status(run_again(host, graph)).startswith("hit")

@@ -79,9 +79,10 @@ import importlib, pkgutil, sys
 import zit_ext, zit_ext.runtime
 heavy = {"torch", "numpy", "PIL", "diffusers", "transformers", "pydantic"} & set(sys.modules)
 assert not heavy, heavy
-# None asks for the extras at its top; only what extends pytest asks for pytest.
+# None asks for the extras at its top, but what extends pytest and the two that are aiohttp applications.
+extras = {"zit_ext.testing_pytest", "zit_ext.http.aiohttp_app", "zit_ext.http.serving"}
 for module in pkgutil.walk_packages(zit_ext.__path__, "zit_ext."):
-    if not module.name.endswith(("__main__", ".testing_pytest")):
+    if not module.name.endswith("__main__") and module.name not in extras:
         importlib.import_module(module.name)
 print("fine")
 """

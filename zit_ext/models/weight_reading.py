@@ -1,8 +1,8 @@
-"""Reads safetensors files into memory of our own, as fast as the disk gives them.
+"""Reads safetensors files into memory of our own, several pieces at a time.
 
-Several threads read pieces of a file side by side, each straight to its place: no file stays mapped, and
-nothing is copied twice. The memory is asked for in large pages where the system has them, since for small
-ones the page faults cost more than the reading. Torch is known only where tensors are made of the bytes.
+Threads read the pieces side by side, each straight to its place: no file stays mapped, and
+nothing is copied twice. The memory is asked for in large pages where the system has them: with small ones
+page faults take much of the time. Torch is known only where tensors are made of the bytes.
 """
 
 from __future__ import annotations

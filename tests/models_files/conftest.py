@@ -94,12 +94,14 @@ def write(path: Path, content: bytes | str = b"weights") -> Path:
 
 
 def safetensors(tensors: Mapping[str, str], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return a whole safetensors file: one byte of weights for each tensor, in the number format it names."""
+    """Return a whole safetensors file: one number of each tensor, in the format that it names."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    for number, (name, dtype) in enumerate(tensors.items()):
-        header[name] = {"dtype": dtype, "shape": [1], "data_offsets": [number, number + 1]}
+    end = 0
+    for name, dtype in tensors.items():
+        start, end = end, end + {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}.get(dtype, 1)
+        header[name] = {"dtype": dtype, "shape": [1], "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(len(tensors))
+    return struct.pack("<Q", len(text)) + text + bytes(end)
 
 
 def write_model(folder: Path, salt: str = "") -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+collect_ignore = ["tiny_checkpoint.py"]  # a program of the webui's own Python
+
 
 class Webui:
     """A fake webui with the extension in it. Each is one process: what it holds in memory is its own."""

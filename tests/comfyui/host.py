@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -167,6 +169,21 @@ class Host:
     def blobs(self) -> set[Path]:
         """Return the files of the result store."""
         return {path for path in (self.base / "cache").rglob("blobs/??/*") if path.is_file()}
+
+    def entries(self) -> int:
+        """Return how many results the index has: what is still being written does not count."""
+        newest = max((self.base / "cache").rglob("index-*.sqlite3"), key=lambda path: path.name, default=None)
+        if newest is None:
+            return 0
+        with contextlib.closing(sqlite3.connect(f"file:{newest}?mode=ro", uri=True)) as index:
+            return int(index.execute("SELECT entries FROM totals").fetchone()[0])
+
+    def wait_for_entries(self, count: int) -> None:
+        """Return once the index has more results than so many. Fails after half a minute."""
+        end = time.monotonic() + 30
+        while self.entries() <= count:
+            assert time.monotonic() < end, "the result was not written"
+            time.sleep(0.05)
 
     def notes(self) -> list[str]:
         """Return what the tests' own nodes did since this was asked last."""

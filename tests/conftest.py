@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
 # How long one example takes says more about the machine than about us.
 hypothesis.settings.register_profile("zit", deadline=None)
 hypothesis.settings.load_profile("zit")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # In the background of a shell nobody is to hear Ctrl-C; programs that tests start must.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from ..workers import Worker
 from . import zimage_checkpoints as checkpoints
 from .zimage_checkpoints import Checkpoint, Stored
 
-THREADS = 8
+THREADS = min(8, max(2, os.cpu_count() or 2))
+"""More than that wait for each other's page faults: with eight on two cores, a third slower."""
 PIECE = 16 * 1024**2
 """Bytes that one thread reads at a time; between two pieces it looks whether anybody still waits."""
 SLAB = 1024**3

@@ -37,10 +37,15 @@ from .setting_values import (
     whole,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+
+def _parsed(toml: str) -> dict[str, Any]:
+    # Imported where there is a file: most people have none.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    parsed: dict[str, Any] = tomllib.loads(toml)
+    return parsed
 
 
 def _setting(default: Any, cast: Callable[[Any], Any], help: str) -> Any:
@@ -263,10 +268,10 @@ class Settings:
     def with_file(self, path: Path) -> Settings:
         """Return these settings with those of a TOML file laid over them; a missing file changes nothing."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = _parsed(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return self
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # not UTF-8, or not TOML
             raise SettingError("config", path.name, f"{path} cannot be read: {error}") from error
         profile = values.pop("profile", None)
         settings = self if profile is None else self.with_profile(profile, str(path))

@@ -16,7 +16,8 @@ class DeviceMemory:
     def __init__(self, device: str, free: Callable[[], int] | None = None) -> None:
         self.device = device
         """The device as torch names it; "auto" until torch is there to say which that is."""
-        self._resolved = False
+        self._asked = False
+        self._known = False
         self._free = free
         self._before_stage = 0
 
@@ -27,13 +28,14 @@ class DeviceMemory:
 
     def resolve(self) -> None:
         """Find out which device "auto" is, once torch is there."""
-        if self._resolved or "torch" not in sys.modules:
+        if self._asked or "torch" not in sys.modules:
             return
         from .zimage_devices import resolve_device
 
-        self._resolved = True
+        self._asked = True
         try:
             self.device = resolve_device(self.device)
+            self._known = True
         except SettingError:
             # Opening a model tells the user. A plugin's pipeline may know devices that torch does not.
             return
@@ -45,7 +47,7 @@ class DeviceMemory:
         """
         if self._free is not None:
             return self._free()
-        if not self._resolved or self.is_ram:
+        if not self._known or self.is_ram:
             return None
         from .zimage_devices import free_bytes
 
@@ -69,7 +71,7 @@ class DeviceMemory:
         return max(0, int(cuda.max_memory_allocated(self.device)) - self._before_stage)
 
     def _cuda(self) -> Any | None:
-        if not self._resolved or not self.device.startswith("cuda"):
+        if not self._known or not self.device.startswith("cuda"):
             return None
         return sys.modules["torch"].cuda
 

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BlobCorruptError
 from ..records import Blob, Entry, FieldValue
-from . import archive, details, index, mending, removal
-from .archive import ArchiveReport
+from . import details, index, mending, removal
 from .details import EntryDetails
 from .healing import Damage
 from .rows import is_fresh
@@ -21,6 +21,9 @@ from .running import Running, store_errors
 from .selection import Selection
 from .usage import Usage, measure
 from .verifying import NOT_SOUND, Progress, Verifier, VerifyReport
+
+if TYPE_CHECKING:
+    from .archive import ArchiveReport, Imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class Administration(Running):
 
     def export_to(self, path: Path | str, namespace: str | None = None) -> ArchiveReport:
         """Write everything fresh, or one namespace of it, into one file."""
+        from . import archive  # brings zipfile and its compressors: a hit must not wait for them
 
         def write(db: sqlite3.Connection) -> ArchiveReport:
             return archive.export(
@@ -182,6 +186,7 @@ class Administration(Running):
 
     def import_from(self, path: Path | str) -> ArchiveReport:
         """Take in the entries of such a file, each verified by its digests; what is there already stays."""
+        from . import archive
 
         def is_there(key: str) -> bool:
             def look(db: sqlite3.Connection) -> bool:
@@ -190,7 +195,7 @@ class Administration(Running):
 
             return self._read(look)
 
-        def write(imported: archive.Imported) -> None:
+        def write(imported: Imported) -> None:
             self._write(lambda desk: desk.scribe.write(imported, imported.get_ready()))
 
         with store_errors():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import subprocess
 import sys
@@ -156,7 +157,9 @@ def _new_process(settings: Settings, request: Request, folder: Path, n: int) -> 
 
 
 def _python(code: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    # As users have it: what was compiled once is not compiled again.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=environ)
 
 
 def _together(settings: Settings, request: Request) -> list[Row]:

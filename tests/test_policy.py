@@ -42,6 +42,7 @@ from zit_ext.testing import make_request
         ),
         ("scheduler", SchedulerRef(config={"stochastic_sampling": True}), "shared random state"),
         ("scheduler", SchedulerRef(config={"shift": math.nan}), "shift"),
+        ("scheduler", SchedulerRef(config={"shfit": 3.0}), "scheduler.config.shfit"),
         ("sigmas", (), "falling numbers"),
         ("sigmas", (0.5, 1.0), "fall from step to step"),
         ("max_sequence_length", 0, "from 1"),
@@ -105,10 +106,10 @@ def test_a_media_type_has_one_spelling():
 
 def test_what_a_caller_keeps_in_hand_is_copied_at_the_door():
     theirs = {"host.levels": [1.0, (2, {"a": -0.0})]}
-    asked = at_the_door(make_request(extra=theirs, scheduler=SchedulerRef(config={"shifts": [3.0]})))
+    asked = at_the_door(make_request(extra=theirs, scheduler=SchedulerRef(config={"shift": [3.0]})))
     theirs["host.levels"][1][1]["a"] = 7
     assert repr(asked.extra) == "{'host.levels': [1, [2, {'a': 0}]]}"
-    assert repr(asked.scheduler.config) == "{'shifts': [3]}"
+    assert repr(asked.scheduler.config) == "{'shift': [3]}"
 
 
 @given(st.floats(max_value=0, allow_nan=False, allow_infinity=False))

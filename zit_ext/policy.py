@@ -30,6 +30,15 @@ SCHEDULERS: Mapping[str, str] = {
 }
 """What Z-Image's pipeline really runs (docs/decisions.md): others raise in the middle of a render."""
 
+SCHEDULER_OPTIONS = frozenset(
+    {
+        "base_image_seq_len", "base_shift", "invert_sigmas", "max_image_seq_len", "max_shift",
+        "num_train_timesteps", "shift", "shift_terminal", "time_shift_type", "use_beta_sigmas",
+        "use_dynamic_shifting", "use_exponential_sigmas", "use_karras_sigmas",
+    }
+)  # fmt: skip
+"""What FlowMatchEulerDiscreteScheduler takes, `stochastic_sampling` aside (diffusers 0.42.1, by test)."""
+
 NO_GUIDANCE: Mapping[str, Any] = {"negative_prompt": "", "cfg_normalization": 0.0, "cfg_truncation": 1.0}
 """What has no effect while guidance is off, at the value that stands for "no effect"."""
 
@@ -303,6 +312,11 @@ def _scheduler(scheduler: SchedulerRef, *, of_pictures: bool) -> SchedulerRef:
             "scheduler.config.stochastic_sampling", True, "leave it out: it draws from a shared random state"
         )
     config = _plain("scheduler.config", scheduler.config)
+    for name in config:
+        if name not in SCHEDULER_OPTIONS:
+            raise _wrong(
+                f"scheduler.config.{name}", config[name], f"it takes {', '.join(sorted(SCHEDULER_OPTIONS))}"
+            )
     return replace(scheduler, name=SCHEDULERS[scheduler.name], config=config)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 from dataclasses import replace
 
 import pytest
 
+from zit_ext.policy import SCHEDULER_OPTIONS
 from zit_ext.records import InputImage, ModelRef, SchedulerRef
 from zit_ext.testing import QuietWatcher
 
@@ -137,6 +139,13 @@ def test_an_input_picture_is_turned_upright(zimage, ask, render):
     turned = render(zimage, ask(image=InputImage.of(out.getvalue()))).content
 
     assert turned == render(zimage, ask(image=as_file(picture))).content
+
+
+def test_the_door_knows_what_the_scheduler_takes():
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    taken = set(inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters)
+    assert taken - {"self", "stochastic_sampling"} == SCHEDULER_OPTIONS
 
 
 @pytest.mark.parametrize(

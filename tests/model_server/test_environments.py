@@ -6,12 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zit_ext.model_server.starting import ServerPython, stop
+from zit_ext.model_server.starting import stop
 from zit_ext.models.environment import EnvironmentBook
 from zit_ext.models.server_environments import ServerEnvironments, facts_of_this_process, still_holds
 from zit_ext.plugins import find_plugins
@@ -115,7 +116,7 @@ async def test_the_next_server_would_be_another_pythons(world: World, tmp_path: 
     await renderer.render(request, QuietWatcher())
     assert renderer.environments.find(name) == FAKE_ENVIRONMENT
 
-    other = ServerRenderer(world.settings, python=lambda: ServerPython(tmp_path / "python"))
+    other = ServerRenderer(replace(world.settings, server_python=str(tmp_path / "python")))
     assert other.environments.find(name) == FAKE_ENVIRONMENT  # this server lives, and would be asked
     assert await stop(world.home)
     assert other.environments.find(name) is None

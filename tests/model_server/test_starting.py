@@ -17,7 +17,7 @@ import pytest
 from zit_ext import __version__
 from zit_ext.errors import ServerError
 from zit_ext.model_server.home import ServerHome, State
-from zit_ext.model_server.starting import ANOTHER_SERVES, ServerPython, reach, settings_argument, stop
+from zit_ext.model_server.starting import ANOTHER_SERVES, reach, settings_argument, stop
 from zit_ext.renderers.choosing import wants_server
 from zit_ext.renderers.model_server import ServerRenderer
 from zit_ext.testing import QuietWatcher, fake_content
@@ -229,11 +229,11 @@ async def test_a_server_that_cannot_start_gives_its_last_words(world: World) -> 
     program = world.folder / "python"
     program.write_text("#!/bin/sh\necho 'no such module: torch' >&2\nexit 7\n")
     program.chmod(0o755)
-    renderer = ServerRenderer(world.settings, python=lambda: ServerPython(program))
+    renderer = ServerRenderer(replace(world.settings, server_python=str(program)))
     with pytest.raises(ServerError, match="ended with code 7 while it started: no such module: torch"):
         await renderer.render(world.request(), QuietWatcher())
 
-    renderer = ServerRenderer(world.settings, python=lambda: ServerPython(world.folder / "nowhere"))
+    renderer = ServerRenderer(replace(world.settings, server_python=str(world.folder / "nowhere")))
     with pytest.raises(ServerError, match="nowhere cannot be started"):
         await renderer.render(world.request(), QuietWatcher())
     await renderer.close()
@@ -244,7 +244,7 @@ async def test_a_server_that_never_comes_up_is_given_up(world: World) -> None:
     program.write_text("#!/bin/sh\nexec sleep 600\n")
     program.chmod(0o755)
     hasty = world.with_settings(server_start_timeout=0.5)
-    renderer = ServerRenderer(hasty, python=lambda: ServerPython(program))
+    renderer = ServerRenderer(replace(hasty, server_python=str(program)))
     began = time.monotonic()
     with pytest.raises(ServerError, match=r"did not start within 0\.5 seconds"):
         await renderer.render(world.request(), QuietWatcher())

@@ -41,7 +41,7 @@ def server(options: argparse.Namespace, context: Context) -> int:
 
 def _start(home: ServerHome, settings: Settings, context: Context) -> int:
     async def start() -> None:
-        (await server_for(home, settings, ServerPython.own())).close()
+        (await server_for(home, settings, ServerPython.of(settings))).close()
 
     asyncio.run(start())
     return _status(home, settings, context)

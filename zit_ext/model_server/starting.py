@@ -47,9 +47,10 @@ class ServerPython:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def own(cls) -> ServerPython:
-        """Return this program's own."""
-        return cls(Path(sys.executable))
+    def of(cls, settings: Settings) -> ServerPython:
+        """Return the one that the setting `server_python` names; by default this program's own."""
+        named = settings.server_python
+        return cls(Path(sys.executable if named == "auto" else named).expanduser())
 
 
 def boot(python: ServerPython, arguments: list[str]) -> list[str]:

@@ -40,12 +40,10 @@ class ServerRenderer:
         settings: Settings,
         *,
         fields: Callable[[Request], Mapping[str, FieldValue]] = lambda request: {},
-        python: Callable[[], ServerPython] = ServerPython.own,
     ) -> None:
         self._settings = settings
         self._home = ServerHome.of(settings)
         self._fields = fields
-        self._python = python
         self._closed = False
         self._asking: set[asyncio.Task[Any]] = set()
         self.environments = ServerEnvironments(
@@ -145,7 +143,7 @@ class ServerRenderer:
             raise
 
     async def _start_and_ask(self, wanted: str, what: object, watcher: Watcher | None) -> Any:
-        connection = await server_for(self._home, self._settings, self._python())
+        connection = await server_for(self._home, self._settings, ServerPython.of(self._settings))
         try:
             return await _converse(connection, wanted, what, watcher)
         except EngineClosedError as error:
@@ -167,7 +165,7 @@ class ServerRenderer:
     def _would_start(self, executable: str) -> bool:
         """Say whether a server that starts now is this Python's."""
         try:
-            next_one = self._python().executable
+            next_one = ServerPython.of(self._settings).executable
         except ServerError:
             return False
         last = Path(executable)

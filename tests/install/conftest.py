@@ -52,11 +52,12 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 
 DEMO = """\
 import json, os, sys, time
-print(json.dumps({"arguments": sys.argv[1:], "prefix": sys.prefix, "cwd": os.getcwd()}), flush=True)
-if "--wait" in sys.argv:
-    try:
+try:
+    print(json.dumps({"arguments": sys.argv[1:], "prefix": sys.prefix, "cwd": os.getcwd()}), flush=True)
+    if "--wait" in sys.argv:
         time.sleep(120)
-    finally:
+finally:
+    if "--wait" in sys.argv:
         print("the demo tidied up", flush=True)
 sys.exit(3 if "--fail" in sys.argv else 0)
 """

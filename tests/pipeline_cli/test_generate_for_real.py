@@ -122,7 +122,7 @@ def test_cut_off_weights_are_named(cli, tiny, tmp_path):
 def test_a_corrupt_lora_is_named(cli, home):
     (home / "ink.safetensors").write_bytes(b"no weights at all")
     code, out, err = cli("generate", "a lighthouse", *SMALL, "--lora", "ink.safetensors")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "ink.safetensors is damaged: " in err
     assert len(err.splitlines()) == 1
 

@@ -1,7 +1,8 @@
 """Reads safetensors files into memory of our own, several pieces at a time.
 
 Threads read the pieces side by side, each straight to its place: no file stays mapped, and
-nothing is copied twice. The memory is asked for in large pages where the system has them. Torch is known only where tensors are made of the bytes.
+nothing is copied twice. The memory is asked for in large pages where the system has them. Torch is
+known only where tensors are made of the bytes.
 """
 
 from __future__ import annotations

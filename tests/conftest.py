@@ -18,6 +18,8 @@ from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
 
+pytest_plugins = ["tests.browser_support"]
+
 # How long one example takes says more about the machine than about us.
 hypothesis.settings.register_profile("zit", deadline=None)
 hypothesis.settings.load_profile("zit")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import graphics
+from . import browsers, graphics
 from .children import ask
 from .places import Project
 
@@ -32,6 +32,12 @@ def _cuda(project: Project, environ: Mapping[str, str]) -> str | None:
 
 def _python_of_comfyui(project: Project, environ: Mapping[str, str]) -> str | None:
     return None if sys.version_info >= (3, 11) else "Python 3.11 or newer"
+
+
+def _chromium(project: Project, environ: Mapping[str, str]) -> str | None:
+    if browsers.chromium(environ) is None:
+        return "Chromium or Chrome (Debian: apt-get install chromium; ZIT_CHROMIUM names one elsewhere)"
+    return None
 
 
 def _host(project: Project, environ: Mapping[str, str]) -> str | None:
@@ -62,6 +68,12 @@ GROUPS = (
         "a real ComfyUI, fetched from the package index",
         ("fast", "test", "zimage"),
         _python_of_comfyui,
+    ),
+    Group(
+        "browser",
+        "the pages, in a real Chromium",
+        ("fast", "test", "serve", "browser"),
+        _chromium,
     ),
     Group("demo", "`install.py demo` and what it prints", ("fast", "test", "zimage")),
     Group("gpu", "renders on a GPU", ("fast", "test", "zimage"), _cuda, required=False),
@@ -112,9 +124,9 @@ def selection(chosen: Collection[str]) -> str:
     """Return pytest's mark expression for these groups: a test runs if all its groups are chosen.
 
     >>> selection(["core", "pipeline"])
-    'not http and not packaging and not comfyui and not demo and not gpu and not host'
-    >>> selection(["demo"])
-    '(demo) and not pipeline and not http and not packaging and not comfyui and not gpu and not host'
+    'not http and not packaging and not comfyui and not browser and not demo and not gpu and not host'
+    >>> selection(["demo"]).partition(" and not pipeline ")[0]
+    '(demo)'
     """
     marked = [name for name in NAMES if name != "core"]
     terms = [f"not {name}" for name in marked if name not in chosen]

@@ -34,9 +34,13 @@ FLAGS = (
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A running Chromium (playwright.sync_api.Browser)."""
+    """A running Chromium (playwright.sync_api.Browser).
+
+    One for each module, not for the session: while Playwright runs, this thread has a running event loop,
+    and tests with the asyncio of their own cannot run. So they do not belong into a module with pages.
+    """
     path = chromium()
     if path is None:
         pytest.skip("needs Chromium; ZIT_CHROMIUM names it if it is not on the PATH")

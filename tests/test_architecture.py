@@ -35,7 +35,12 @@ MODULES = [name for name in MODULES if name not in NEED_AIOHTTP]
 
 def imported_by(code: str) -> set[str]:
     """Return the heavy packages that a fresh Python has imported after some code."""
-    told = "print(','.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+    return HEAVY & {name.partition(".")[0] for name in modules_after(code)}
+
+
+def modules_after(code: str) -> set[str]:
+    """Return all modules that a fresh Python has imported after some code."""
+    told = "print(','.join(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}\n{told}"],
         capture_output=True,
@@ -44,11 +49,17 @@ def imported_by(code: str) -> set[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return HEAVY & set(done.stdout.strip().splitlines()[-1].split(","))
+    return set(done.stdout.strip().splitlines()[-1].split(","))
 
 
 def test_the_runtime_brings_neither_torch_nor_a_host():
     assert imported_by("import zit_ext.runtime") == set()
+
+
+def test_the_runtime_imports_nothing_that_only_a_render_needs():
+    rooms = ("zit_ext.renderers.local", "zit_ext.models.holder", "zit_ext.model_server.connection")
+
+    assert not modules_after("import zit_ext.runtime") & {*rooms, "importlib.metadata"}
 
 
 def test_no_module_of_ours_imports_torch_before_it_is_needed():

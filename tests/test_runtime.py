@@ -12,6 +12,7 @@ import pytest
 from zit_ext import ModelRef, Outcome, hookimpl
 from zit_ext.errors import EngineClosedError, PluginError
 from zit_ext.plugins import find_plugins
+from zit_ext.renderers.late import LateRenderer
 from zit_ext.runtime import Runtime, shared
 from zit_ext.testing import FakePipeline, FakeRenderer, make_request
 
@@ -214,3 +215,58 @@ def test_the_runtime_of_a_host_preloads_when_it_starts(settings, model, monkeypa
     with shared(settings=replace(settings, preload=(model.source,))) as runtime:
         assert shared() is runtime
         assert asked.wait(20)
+
+
+def test_a_program_of_hits_makes_no_renderer():
+    made: list[FakeRenderer] = []
+
+    def make():
+        made.append(FakeRenderer())
+        return made[-1]
+
+    late = LateRenderer(make)
+    asyncio.run(late.close())
+
+    assert made == []
+
+
+def test_many_threads_that_need_a_renderer_get_the_same_one():
+    late = LateRenderer(FakeRenderer)
+    start = threading.Barrier(8)
+    got: list[FakeRenderer] = []
+
+    def need():
+        start.wait()
+        got.append(late.itself())
+
+    threads = [threading.Thread(target=need) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({id(each) for each in got}) == 1
+
+
+def test_a_renderer_that_could_not_be_made_is_made_at_the_next_need():
+    troubles = [OSError("the ledger's folder is gone")]
+
+    def make():
+        if troubles:
+            raise troubles.pop()
+        return FakeRenderer()
+
+    late = LateRenderer(make)
+    with pytest.raises(OSError, match="ledger"):
+        late.itself()
+
+    assert isinstance(late.itself(), FakeRenderer)
+
+
+def test_the_late_renderer_is_closed_with_the_runtime(settings, model):
+    late = LateRenderer(FakeRenderer)
+    with Runtime(settings, plugins=find_plugins(entry_points=False), renderer=late) as runtime:
+        runtime.generate_blocking(make_request(model=model))
+        pipeline = runtime.renderer.pipeline
+
+    assert pipeline.closed

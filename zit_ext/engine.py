@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from . import policy
 from .errors import (
@@ -28,7 +28,7 @@ from .errors import (
 )
 from .keeping import Keeper
 from .metrics import Metrics
-from .pipeline import Rendered, Watcher
+from .pipeline import Rendered, Renderer, Watcher
 from .plugin_watch import WATCH
 from .plugins import Hooks
 from .policy import Bypass
@@ -42,14 +42,6 @@ from .workers import SingleFlight, Worker
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Renderer(Protocol):
-    """Whoever renders a miss."""
-
-    async def render(self, request: Request, watcher: Watcher) -> Rendered: ...
-
-    async def close(self) -> None: ...
 
 
 class Engine:

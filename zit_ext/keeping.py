@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ModelError, PluginError, StoreError
 from .fingerprint import canonical_bytes
@@ -18,8 +17,7 @@ from .results.store import ResultStore
 from .workers import SingleFlight
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What became of a result that was offered to the store."""
 
     key: str | None

@@ -140,3 +140,11 @@ class SharesParts(Protocol):
         (LoRAs) or hooks (offloading) are not shared.
         """
         ...
+
+
+class Renderer(Protocol):
+    """Whoever renders a miss."""
+
+    async def render(self, request: Request, watcher: Watcher) -> Rendered: ...
+
+    async def close(self) -> None: ...

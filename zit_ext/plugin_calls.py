@@ -12,9 +12,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import PluginError
 from .plugin_checks import WrongError, passes
@@ -35,8 +34,7 @@ def hook_running() -> str | None:
     return _inside.get()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How long hooks may take."""
 
     seconds: float = 2.0

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import inspect
 import math
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import hookspecs
 from .errors import PluginError
 from .fingerprint import canonical_bytes
+from .nearest import nearest
 from .records import FieldValue, Request
 
 HOOKS: Mapping[str, tuple[str, ...]] = {
@@ -37,8 +37,7 @@ class WrongError(ValueError):
     """Something about a plugin or its answer is not as it must be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What a plugin says of itself in attributes."""
 
     fields_version: int = 1
@@ -95,7 +94,7 @@ def check_hooks(plugin: object) -> tuple[str, ...]:
         hook = options.get("specname") or name
         if hook not in HOOKS:
             if not options.get("optionalhook"):
-                near = difflib.get_close_matches(hook, HOOKS, n=1, cutoff=0.0)[0]
+                near = nearest(hook, HOOKS, most=1, cutoff=0.0)[0]
                 raise WrongError(f"there is no hook {hook!r}; did you mean {near!r}?")
             continue
         if options.get("wrapper") or options.get("hookwrapper"):

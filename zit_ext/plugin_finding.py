@@ -19,10 +19,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, distributions
-from importlib.metadata import entry_points as entry_points_of
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import pluggy
 
@@ -33,6 +32,9 @@ from .errors import PluginError
 from .plugin_checks import Declared, WrongError, check_hooks, check_name, declared_by, passes
 from .plugin_trouble import Troubles
 from .plugin_watch import WATCH, Call
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 log = logging.getLogger(__name__)
 
@@ -180,8 +182,7 @@ def _add_all(plugins: Plugins, candidates: Iterable[_Candidate], imports: _Impor
             _add(plugins, name, origin, lambda name=name, load=load: imports.watch(name, load))  # type: ignore[misc]
 
 
-@dataclass(frozen=True, slots=True)
-class _Imports:
+class _Imports(NamedTuple):
     """Notices imports that take long: a program that starts waits for each of them."""
 
     troubles: Troubles
@@ -221,6 +222,13 @@ def _add(plugins: Plugins, name: str, origin: str, load: Callable[[], object]) -
         plugins.leave_out(name, origin, words_of(error))
 
 
+def entry_points_of(group: str) -> Iterable[EntryPoint]:
+    """Return the entry points of all installed packages in this group."""
+    from importlib.metadata import entry_points  # slow to import, and not everybody looks for plugins
+
+    return entry_points(group=group)
+
+
 def _packages() -> Iterator[_Candidate]:
     try:
         points = list(entry_points_of(group=GROUP))
@@ -237,6 +245,8 @@ def _packages() -> Iterator[_Candidate]:
 
 def _one_by_one() -> tuple[list[EntryPoint], list[_Candidate]]:
     """Return the plugins' entry points, and whoever seems to have some that cannot be read."""
+    from importlib.metadata import distributions
+
     points: list[EntryPoint] = []
     damaged: list[_Candidate] = []
     seen: set[str] = set()

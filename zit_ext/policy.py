@@ -6,8 +6,8 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 from .codecs import PNG, is_picture
 from .errors import PluginError, RequestError
@@ -43,8 +43,7 @@ NO_GUIDANCE: Mapping[str, Any] = {"negative_prompt": "", "cfg_normalization": 0.
 """What has no effect while guidance is off, at the value that stands for "no effect"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bypass:
+class Bypass(NamedTuple):
     """Why a request neither looks up nor keeps: a name to count by, and words for people."""
 
     name: str

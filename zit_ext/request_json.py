@@ -8,13 +8,13 @@ What stands for a picture to start from is the caller's business: a file's name,
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from .codecs import is_picture
 from .errors import RequestError
+from .nearest import nearest
 from .records import FieldValue, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
 
 _FILLED_IN = {"digest", "path", "identity", "context"}
@@ -101,5 +101,5 @@ def _list(field: str, value: Any) -> list[Any]:
 def _refuse_unknown(values: Mapping[str, Any], known: frozenset[str] | set[str], prefix: str) -> None:
     for name in values:
         if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, n=2, cutoff=0.4)) or "none is near"
+            near = ", ".join(nearest(name, known)) or "none is near"
             raise RequestError(f"{prefix}{name}", values[name], f"there is no such field; nearest: {near}")

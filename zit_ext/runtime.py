@@ -16,29 +16,29 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from .default_plugins.counting import Counting
 from .default_plugins.zimage import ZImage
-from .engine import Engine, Renderer
+from .engine import Engine
 from .errors import EngineClosedError, HookHangsError, PluginError, ZitError
 from .metrics import Metrics
-from .model_server.agreement import render_fields
 from .models.environment import EnvironmentBook
-from .models.holdings import Holdings
-from .models.ledger import Ledger
 from .models.resolver import Resolver
 from .outstanding import Outstanding
-from .pipeline import Pipeline, Watcher
+from .pipeline import Pipeline, Renderer, Watcher
 from .plugin_watch import WATCH, Call
 from .plugins import Hooks, Limits, Plugins, Troubles, find_plugins, hook_running
 from .questions import Files
 from .records import FieldValue, ModelRef, Request, Result
 from .renderers.choosing import wants_server
-from .renderers.model_server import ServerRenderer
-from .renderers.several import InThisProcess, renderer_of
+from .renderers.late import LateRenderer
 from .results.store import ResultStore
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .models.holdings import Holdings
+    from .renderers.several import HereRenderer
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -91,17 +91,16 @@ class Runtime:
             settings.cache_dir / "environments", label=label, live_flags=live_flags
         )
         if renderer is not None:
-            self.renderer = renderer
+            self._renderer = renderer
         elif wants_server(settings, label):
+            # Imports wait for who needs them: a hit in a new process is not to pay for rendering.
+            from .model_server.agreement import render_fields
+            from .renderers.model_server import ServerRenderer
+
             server = ServerRenderer(settings, fields=lambda request: render_fields(self.hooks, request))
-            self.renderer, self.environments = server, server.environments
+            self._renderer, self.environments = server, server.environments
         else:
-            self.renderer = renderer_of(
-                settings,
-                open_pipeline=self._open_pipeline,
-                make_room=self.hooks.make_room,
-                ledger=lambda: Ledger(settings.data_dir / "ledger", label),
-            )
+            self._renderer = LateRenderer(lambda: self._renderer_here(label))
         self.files: Files = files or Resolver(settings)
         self.engine = Engine(
             settings,
@@ -109,7 +108,7 @@ class Runtime:
             files=self.files,
             environments=self.environments,
             store=self.store,
-            renderer=self.renderer,
+            renderer=self._renderer,
             metrics=self.metrics,
         )
         self._closed = False
@@ -117,6 +116,12 @@ class Runtime:
         self._thread = threading.Thread(target=self._loop.run_forever, name="zit-engine", daemon=True)
         self._thread.start()
         self._run(self.engine.open)
+
+    @property
+    def renderer(self) -> Renderer:
+        """Who renders the misses; made now if no miss has asked for it yet."""
+        late = self._renderer
+        return late.itself() if isinstance(late, LateRenderer) else late
 
     def submit(self, request: Request, watcher: Watcher | None = None) -> Future[Result]:
         """Ask, and get a future that any thread may wait for or cancel."""
@@ -231,6 +236,9 @@ class Runtime:
         return int(await self.renderer.unload(await self._resolved(model)))
 
     async def _holdings(self) -> Holdings | None:
+        from .renderers.model_server import ServerRenderer
+        from .renderers.several import InThisProcess
+
         if isinstance(self.renderer, InThisProcess):
             return self.renderer.holdings()
         return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
@@ -238,6 +246,17 @@ class Runtime:
     async def _resolved(self, model: ModelRef) -> ModelRef:
         asked = self.engine.at_the_door(Request(prompt="", seed=0, model=model))
         return (await asyncio.to_thread(self.files.resolve, asked)).model
+
+    def _renderer_here(self, label: str) -> HereRenderer:
+        from .models.ledger import Ledger
+        from .renderers.several import renderer_of
+
+        return renderer_of(
+            self.settings,
+            open_pipeline=self._open_pipeline,
+            make_room=self.hooks.make_room,
+            ledger=lambda: Ledger(self.settings.data_dir / "ledger", label),
+        )
 
     def _open_pipeline(self, model: ModelRef) -> Pipeline:
         pipeline = self.hooks.open_pipeline(model)

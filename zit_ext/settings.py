@@ -6,7 +6,6 @@ ones win, and `origin` remembers which it was.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SettingError
+from .nearest import nearest
 from .records import TURBO
 from .setting_values import (
     DAY,
@@ -317,4 +317,4 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
-    return ", ".join(difflib.get_close_matches(name, known, n=2, cutoff=0.4)) or "see `zit-ext config`"
+    return ", ".join(nearest(name, known)) or "see `zit-ext config`"

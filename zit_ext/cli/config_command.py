@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
+from ..nearest import nearest
 from ..setting_values import user_config_file
 from ..settings import PROFILES, Settings
 from .context import Context
@@ -104,7 +104,7 @@ def _is_none(cast: Callable[[Any], Any], word: str) -> bool:
 def _get(options: argparse.Namespace, context: Context, settings: Settings) -> int:
     names = [each.name for each in Settings.described()]
     if options.name not in names:
-        near = ", ".join(difflib.get_close_matches(str(options.name), names, n=3, cutoff=0.4)) or "none"
+        near = ", ".join(nearest(str(options.name), names, most=3)) or "none"
         raise SettingError("name", options.name, f"name a setting; nearest: {near}")
     if options.json:
         context.console.json(next(row for row in described(settings) if row["name"] == options.name))

@@ -6,7 +6,6 @@ told as absent.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import sys
@@ -77,6 +76,8 @@ def _nvidia_in_proc() -> Iterator[FieldValue]:
 
 def _nvidia_by_library() -> Iterator[FieldValue]:
     """Ask the driver's own library: on Windows and in WSL there is no /proc to read."""
+    import ctypes  # slow to import, and seldom wanted
+
     names = ["nvml.dll"] if sys.platform == "win32" else ["libnvidia-ml.so.1"]
     if sys.platform == "linux" and not Path("/dev/dxg").exists():
         return
@@ -102,10 +103,14 @@ def _nvidia_by_library() -> Iterator[FieldValue]:
 
 
 def _has_windows_feature(number: int) -> bool:
+    import ctypes
+
     return bool(_quietly(lambda: ctypes.CDLL("kernel32").IsProcessorFeaturePresent(number)))
 
 
 def _sysctl(name: bytes) -> str | None:
+    import ctypes
+
     text, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
     done = _quietly(lambda: ctypes.CDLL(None).sysctlbyname(name, text, ctypes.byref(size), None, 0))
     return text.value.decode("ascii", "replace") if done == 0 else None

@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import ModelError, ModelMissingError
 from .weight_files import SeenFile
 from .weight_remedies import ONLY_SAFETENSORS, SUFFIX
-from .zimage_checkpoints import read
 
 SAVED_AS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 """The names under which diffusers and transformers save the weights of a part."""
@@ -27,6 +26,8 @@ def check(source: str, path: Path, files: Sequence[SeenFile]) -> None:
     """
     names = {each.name for each in files}
     if names == {""}:
+        from .zimage_checkpoints import read  # only single files are looked into
+
         read(path)
         return
     lacking = [*_lacking_shards(path, names), *_lacking_parts(path, names)]

@@ -10,9 +10,8 @@ import math
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import ModelError, ModelMissingError
 
@@ -36,8 +35,7 @@ _MARKS: Mapping[str, tuple[str, ...]] = {
 _PREFIXES = ("", "model.", "model.diffusion_model.", "first_stage_model.", "vae.")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where one tensor lies in a file."""
 
     dtype: str
@@ -47,8 +45,7 @@ class Stored:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What the header of a safetensors file says."""
 
     path: Path

@@ -28,7 +28,7 @@ def renderer_of(
     open_pipeline: Callable[[ModelRef], Pipeline],
     make_room: Callable[[int, str], int],
     ledger: Callable[[], Ledger] | None = None,
-) -> LocalRenderer | SeveralDevices:
+) -> HereRenderer:
     """Return who renders in this process: on the device of the settings, or on each of several."""
     devices = [each.strip() for each in settings.device.split(",") if each.strip()]
     renderers = [
@@ -111,6 +111,7 @@ class SeveralDevices:
         return [self.renderers[index] for index in by_expected_wait(outlooks)]
 
 
+HereRenderer = LocalRenderer | SeveralDevices
 InThisProcess = (LocalRenderer, SeveralDevices)
 """The renderers that hold their weights here, for `isinstance`."""
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import StoreError
 from .database import Pool, transaction
@@ -28,16 +28,14 @@ _BEATS_A_LEASE = 4
 _MAX_BEATS = 60 * _BEATS_A_LEASE
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The right to render what this key asks for. Give it to `ResultStore.release` afterwards."""
 
     key: str
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """Another process renders this key. Ask again soon."""
 
     key: str
@@ -51,8 +49,7 @@ class _Mine:
     beats: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     token: str
     beat: int
     since: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import RequestError
 from ..fingerprint import canonical_bytes, differing_fields, read_canonical
@@ -24,8 +24,7 @@ _PREFIX = re.compile(r"[0-9a-f]{1,64}")
 _PAGE = 200
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDetails:
+class EntryDetails(NamedTuple):
     """One entry, and everything that went into its key."""
 
     entry: Entry

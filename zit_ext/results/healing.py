@@ -10,7 +10,7 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..codecs import CodecError
 from ..errors import BlobCorruptError
@@ -24,8 +24,7 @@ from .rows import Row, find_row
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(NamedTuple):
     """Something that an entry's reader could not believe."""
 
     key: str

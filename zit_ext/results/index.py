@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..records import Blob, Entry
 from .database import RowsDamagedError
@@ -14,8 +13,7 @@ from .mending import MOST
 from .rows import SELECT_ROWS, Row, read_row, time_seal
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """What the whole store holds. Bytes are on disk, or promised to be."""
 
     entries: int
@@ -32,8 +30,7 @@ class Totals:
         return self.bytes + self.aside_bytes + self.reserved_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(NamedTuple):
     """What one namespace holds and may hold."""
 
     id: int

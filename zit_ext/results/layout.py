@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _INDEX = re.compile(r"index-([0-9]{20})\.sqlite3")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +24,7 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The paths of one store."""
 
     root: Path

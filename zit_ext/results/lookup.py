@@ -10,7 +10,8 @@ import sqlite3
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..codecs import CodecError
 from ..errors import BlobCorruptError
@@ -30,8 +31,7 @@ from .waiting import Ready, Waiting
 _STALE_REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An answer from the store."""
 
     content: Encoded

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST = 1 << 60
 """No honest sum is larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Rows of a table that are wrong, and what makes them right: a change, or without one their removal."""
 
     name: str

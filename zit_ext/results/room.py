@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import StoreFullError
 from . import index
@@ -25,8 +25,7 @@ _PAUSE_SECONDS = 0.01
 _MOST_AT_ONCE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(NamedTuple):
     """What a store may hold; 0 means without limit."""
 
     max_bytes: int

@@ -6,8 +6,7 @@ import math
 import sqlite3
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..records import Blob, Entry
 
@@ -29,8 +28,7 @@ _KINDS: tuple[Any, ...] = (
 """What SQLite's columns may hold, in the order of `_ENTRY`: SQLite itself lets anything into any of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Everything that the index says about one entry."""
 
     id: int

@@ -13,8 +13,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 TOLERANCE = 2.0
 """Seconds by which the wall clock may be corrected without being noticed."""
@@ -22,8 +22,7 @@ DOUBT_SECONDS = 3600.0
 _SENSIBLE = 300 * 366 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """The state of a store's time, as it is written down for the next process."""
 
     wall: float

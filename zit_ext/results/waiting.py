@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..codecs import PNG, Pixels, encode_png
 from ..records import Blob, Content, Encoded, Entry, Fingerprint
@@ -13,8 +13,7 @@ from .decoding import check_decodable
 from .rows import expiry
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A result in the form in which it is kept."""
 
     content: Encoded

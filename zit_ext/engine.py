@@ -387,5 +387,6 @@ def _rendered_result(request: Request, rendered: Rendered, status: Status) -> Re
         status=status,
         request=request,
         seconds=rendered.seconds,
+        render_seconds=rendered.seconds,
         warnings=rendered.warnings,
     )

@@ -289,6 +289,8 @@ class Result:
     """From question to answer."""
     saved_seconds: float = 0.0
     """Seconds of rendering that the cache saved this time."""
+    render_seconds: float = field(default=0.0, compare=False)
+    """Seconds of rendering alone, without queue and load; 0 for a hit."""
     warnings: tuple[str, ...] = ()
     """What the user should know, such as the words of a long prompt that were cut."""
 

@@ -25,6 +25,7 @@ from .errors import EngineClosedError, HookHangsError, PluginError, ZitError
 from .metrics import Metrics
 from .models.environment import EnvironmentBook
 from .models.resolver import Resolver
+from .observing import Observer
 from .outstanding import Outstanding
 from .pipeline import Pipeline, Renderer, Watcher
 from .plugin_watch import WATCH, Call
@@ -77,7 +78,7 @@ class Runtime:
         label: str = "python",
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.namespace)
         if plugins is None:
             plugins = plugins_for(settings, label)
         self._outstanding = Outstanding()
@@ -115,6 +116,13 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="zit-engine", daemon=True)
         self._thread.start()
+        self.observer = Observer(
+            settings,
+            self.metrics,
+            self.store,
+            self._holdings_soon,
+            loads_here=isinstance(self.renderer, InThisProcess),
+        )
         self._run(self.engine.open)
 
     @property
@@ -199,12 +207,15 @@ class Runtime:
         if self._closed:
             return
         self._closed = True
+        self.observer.close_eyes()
         try:
             self._ask(lambda: self.engine.close(patience)).result()
         except HookHangsError as error:
             # The thread is a daemon: what hangs in it cannot keep the program from ending.
             log.error("the engine was left as it is: %s", error)
             return
+        finally:
+            self.observer.close()
         self._outstanding.fail(EngineClosedError("the engine was closed"))
         asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -242,6 +253,14 @@ class Runtime:
         if isinstance(self.renderer, InThisProcess):
             return self.renderer.holdings()
         return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
+
+    def _holdings_soon(self) -> Holdings | None:
+        """Return what is held, on a thread that may wait a moment for it."""
+        asked: Future[Holdings | None] = self._ask(self._holdings)
+        try:
+            return asked.result(timeout=2.0)
+        finally:
+            asked.cancel()
 
     async def _resolved(self, model: ModelRef) -> ModelRef:
         asked = self.engine.at_the_door(Request(prompt="", seed=0, model=model))

@@ -18,7 +18,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 
 def test_the_examples_work(served, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     for example in EXAMPLES:
         assert "7788" in example
         exec(compile(example.replace("7788", str(served.port)), "http-api.md", "exec"), {})  # noqa: S102

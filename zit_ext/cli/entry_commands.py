@@ -6,11 +6,12 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
+from ..entry_json import entry_json, json_fields
 from ..results.store import ResultStore
 from . import human
 from .context import Context
 from .destinations import Destination
-from .entry_rows import SHORT, TABLE_HEAD, TABLE_RIGHT, entry_row, flat, json_fields, left, shown, table_row
+from .entry_rows import SHORT, TABLE_HEAD, TABLE_RIGHT, flat, left, shown, table_row
 from .keys import entry_by_key
 from .parser import Commands
 from .selection import add_selection_options, selection_from
@@ -43,7 +44,7 @@ def ls(options: argparse.Namespace, context: Context) -> int:
     with context.store(context.settings()) as store:
         entries = store.entries(selection)
     if options.json:
-        context.console.json([entry_row(entry) for entry in entries])
+        context.console.json([entry_json(entry) for entry in entries])
     elif entries:
         context.console.table(TABLE_HEAD, [table_row(entry, now) for entry in entries], right=TABLE_RIGHT)
         if selection.limit and len(entries) == selection.limit:
@@ -66,7 +67,7 @@ def show(options: argparse.Namespace, context: Context) -> int:
             return 0
         console.note(f"written: {destination.write(data, name=entry.key[:SHORT])}")
     if options.json:
-        console.json({**entry_row(entry), "fields": json_fields(details.fields)})
+        console.json({**entry_json(entry), "fields": json_fields(details.fields)})
         return 0
     facts = [
         ("key", entry.key),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ..records import Entry, FieldValue
 from . import human
@@ -14,26 +13,6 @@ SHORT = 12
 
 TABLE_HEAD = ("key", "age", "left", "size", "uses", "saves", "", "model", "prompt")
 TABLE_RIGHT = ("age", "left", "size", "uses", "saves")
-
-
-def entry_row(entry: Entry) -> dict[str, Any]:
-    """Return everything that the index says of an entry, as JSON has it."""
-    return {
-        "key": entry.key,
-        "digest": entry.content_digest,
-        "blob": entry.blob.digest,
-        "media_type": entry.blob.media_type,
-        "size": entry.blob.size,
-        "namespace": entry.namespace,
-        "created_at": entry.created_at,
-        "used_at": entry.used_at,
-        "expires_at": entry.expires_at,
-        "uses": entry.uses,
-        "cost": entry.cost,
-        "pinned": entry.pinned,
-        "model": entry.model,
-        "prompt": entry.prompt,
-    }
 
 
 def table_row(entry: Entry, now: float) -> list[str]:
@@ -83,12 +62,3 @@ def shown(value: FieldValue) -> str:
     if isinstance(value, bytes):
         return f"{len(value)} bytes {value[:16].hex()}"
     return one_line(str(list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value))
-
-
-def json_fields(value: FieldValue) -> Any:
-    """Return fields as JSON has them; bytes as their hexadecimal digits."""
-    if isinstance(value, Mapping):
-        return {name: json_fields(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_fields(each) for each in value]
-    return value.hex() if isinstance(value, bytes) else value

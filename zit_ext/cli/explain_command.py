@@ -6,10 +6,11 @@ import argparse
 import time
 from typing import Any
 
+from ..entry_json import entry_json, json_fields
 from ..explaining import Differences, Explainer, Explanation, Verdict, differences
 from . import human
 from .context import Context
-from .entry_rows import SHORT, entry_row, json_fields, left, shown
+from .entry_rows import SHORT, left, shown
 from .keys import entry_by_key
 from .parser import Commands, UsageError
 from .request_options import add_request_options, request_from
@@ -93,8 +94,8 @@ def _row(explanation: Explanation) -> dict[str, Any]:
         "verdict": explanation.verdict.value,
         "reason": explanation.reason,
         "key": explanation.key,
-        "entry": None if entry is None else entry_row(entry),
-        "nearest": None if nearest is None else entry_row(nearest),
+        "entry": None if entry is None else entry_json(entry),
+        "nearest": None if nearest is None else entry_json(nearest),
         "differences": _json(explanation.differences or {}),
     }
 

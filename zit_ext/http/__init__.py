@@ -5,7 +5,9 @@
     service.py      one door: Asked in, Answer out; routes, rights, errors in the caller's dialect
     errors.py       what went wrong, in each dialect
     generating.py   /zit/v1/generate; asks the runtime
-    blobs.py        pictures by digest
+    blobs.py        pictures by digest; thumbnails.py those of a gallery
+    entries.py      what is stored; administration.py weights, plugins, the queue
+    history.py      counters by time; answers.py the latest ones; events.py news as they happen
     aiohttp_app.py  aiohttp's requests to Asked, and Answers back; serving.py runs it as a program
 
 **To add routes**: write `async def handler(call: Call) -> Answer` in a module that imports no framework,

@@ -30,6 +30,11 @@ def routes() -> list[Route]:
 
 async def models(call: Call) -> Answer:
     """Answer with the weights that can be named, and what is held where."""
+    return json_answer(await models_of(call))
+
+
+async def models_of(call: Call) -> dict[str, Any]:
+    """Return the names of weights, and what is held where."""
     holdings = await call.runtime.holdings()
     told: dict[str, Any] = {"names": list(call.service.catalogue.names), "device": None, "held": []}
     if holdings is not None:
@@ -46,7 +51,7 @@ async def models(call: Call) -> Answer:
             "running": None if holdings.running is None else name_of(holdings.running),
             "loading": None if holdings.loading is None else name_of(holdings.loading),
         }
-    return json_answer(told)
+    return told
 
 
 def _held(call: Call, model: HeldModel) -> dict[str, Any]:
@@ -119,8 +124,12 @@ async def plugins(call: Call) -> Answer:
 
 async def queue(call: Call) -> Answer:
     """Answer with what is being made for the caller's namespace, the oldest first."""
-    running = call.service.board.running(call.who.seen_namespace(None))
-    return json_answer({"running": [_running(call, each) for each in running]})
+    return json_answer(queue_of(call, call.who.seen_namespace(None)))
+
+
+def queue_of(call: Call, namespace: str | None) -> dict[str, Any]:
+    """Return what is being made for a namespace (None: for all), the oldest first."""
+    return {"running": [_running(call, each) for each in call.service.board.running(namespace)]}
 
 
 def _running(call: Call, running: Running) -> dict[str, Any]:

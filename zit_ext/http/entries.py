@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..entry_json import entry_json, json_fields
 from ..errors import RequestError, StoreError
 from ..explaining import Explainer, Explanation, differences
 from ..records import Entry, FieldValue
@@ -22,6 +23,7 @@ from .asking import admitted, sent_image
 from .auth import Scope
 from .errors import HttpError
 from .messages import Answer, json_answer
+from .queries import flag, number, refuse
 from .service import Call, Handler, Route
 
 MOST = 500
@@ -72,22 +74,25 @@ async def stats(call: Call) -> Answer:
     """Answer with what is stored, and, to who may see every namespace, with what the engine counted."""
     query = dict(call.asked.query)
     namespace = call.who.seen_namespace(query.pop("namespace", None))
-    _refuse(query)
+    refuse(query)
+    return json_answer(await asyncio.to_thread(stats_of, call, namespace))
+
+
+def stats_of(call: Call, namespace: str | None) -> dict[str, Any]:
+    """Return what is stored in a namespace (None: in all), and what the caller may know of the engine."""
     store = call.runtime.store
-    usage = await asyncio.to_thread(store.usage, namespace)
     told: dict[str, Any] = {
         "namespace": namespace,
-        "store": asdict(usage),
+        "store": asdict(store.usage(namespace)),
         "running": len(call.service.board.running(namespace)),
     }
     if call.who.every_namespace:
         snapshot = call.runtime.metrics.snapshot()
-        spaces = await asyncio.to_thread(store.namespaces)
         told["engine"] = {**asdict(snapshot), "hit_rate": snapshot.hit_rate}
         told["namespaces"] = [
-            {"name": each.name, "entries": each.entries, "bytes": each.bytes} for each in spaces
+            {"name": each.name, "entries": each.entries, "bytes": each.bytes} for each in store.namespaces()
         ]
-    return json_answer(told)
+    return told
 
 
 async def entries(call: Call) -> Answer:
@@ -99,7 +104,7 @@ async def entries(call: Call) -> Answer:
     page = found[: selection.limit]
     return json_answer(
         {
-            "entries": [entry_json(call, each) for each in page],
+            "entries": [shown(call, each) for each in page],
             "offset": selection.offset,
             "limit": selection.limit,
             "more": len(found) > len(page),
@@ -116,38 +121,38 @@ def selection_of(call: Call) -> Selection:
             chosen[name] = query.pop(name)
     for name, kind in _NUMBERS.items():
         if name in query:
-            chosen[name] = _number(name, query.pop(name), kind)
+            chosen[name] = number(name, query.pop(name), kind)
     for name in _FLAGS:
         if name in query:
-            chosen[name] = _flag(name, query.pop(name))
+            chosen[name] = flag(name, query.pop(name))
     chosen["order"] = query.pop("order", "newest")
     if chosen["order"] not in ORDERS:
         raise RequestError("order", chosen["order"], f"give one of {', '.join(ORDERS)}")
-    chosen["limit"] = _number("limit", query.pop("limit", "100"), int, least=1, most=MOST)
-    chosen["offset"] = _number("offset", query.pop("offset", "0"), int, least=0)
-    _refuse(query)
+    chosen["limit"] = number("limit", query.pop("limit", "100"), int, least=1, most=MOST)
+    chosen["offset"] = number("offset", query.pop("offset", "0"), int, least=0)
+    refuse(query)
     return Selection(**chosen)
 
 
 async def entry(call: Call) -> Answer:
     """Answer with one entry and every field of its request."""
-    found = await asyncio.to_thread(_details, call, call.names["key"])
-    shown = {**entry_json(call, found.entry), "fields": plain(found.fields), "redacted": found.redacted}
-    return json_answer(shown)
+    found = await asyncio.to_thread(visible, call, call.names["key"])
+    told = {**shown(call, found.entry), "fields": json_fields(found.fields), "redacted": found.redacted}
+    return json_answer(told)
 
 
 async def compare(call: Call) -> Answer:
     """Answer with the fields in which two entries differ."""
-    one = await asyncio.to_thread(_details, call, call.names["key"])
-    other = await asyncio.to_thread(_details, call, call.names["other"])
+    one = await asyncio.to_thread(visible, call, call.names["key"])
+    other = await asyncio.to_thread(visible, call, call.names["other"])
     found = differences(one.fields, other.fields, readable=not (one.redacted or other.redacted))
     return json_answer({"keys": [one.entry.key, other.entry.key], "differences": _pairs(found)})
 
 
 async def remove_one(call: Call) -> Answer:
-    found = await asyncio.to_thread(_details, call, call.names["key"])
+    found = await asyncio.to_thread(visible, call, call.names["key"])
     await asyncio.to_thread(call.runtime.store.remove, [found.entry.key])
-    call.service.shelf.drop(found.entry.blob.digest, _seen(call))
+    call.service.shelf.drop(found.entry.blob.digest, seen(call))
     return json_answer({"removed": 1})
 
 
@@ -155,7 +160,7 @@ async def remove(call: Call) -> Answer:
     keys = await _keys(call)
     count = await asyncio.to_thread(call.runtime.store.remove, [each.entry.key for each in keys])
     for each in keys:
-        call.service.shelf.drop(each.entry.blob.digest, _seen(call))
+        call.service.shelf.drop(each.entry.blob.digest, seen(call))
     return json_answer({"removed": count})
 
 
@@ -173,7 +178,7 @@ async def clear(call: Call) -> Answer:
     """Remove every entry of a namespace; `{"namespace": null}` is all, for who may see all."""
     values = await call.json()
     wanted = values.pop("namespace", None)
-    _refuse(values)
+    refuse(values)
     if wanted is not None and not isinstance(wanted, str):
         raise RequestError("namespace", wanted, "give a name, or null")
     namespace = call.who.seen_namespace(wanted)
@@ -195,51 +200,29 @@ def _explained(call: Call, found: Explanation) -> dict[str, Any]:
         "verdict": found.verdict.value,
         "reason": found.reason,
         "key": found.key,
-        "entry": None if found.entry is None else entry_json(call, found.entry),
-        "nearest": None if found.nearest is None else entry_json(call, found.nearest),
+        "entry": None if found.entry is None else shown(call, found.entry),
+        "nearest": None if found.nearest is None else shown(call, found.nearest),
         "differences": _pairs(found.differences or {}),
     }
 
 
-def entry_json(call: Call, entry: Entry) -> dict[str, Any]:
-    """Return what the index says of an entry, as JSON has it. Times are Unix seconds."""
+def shown(call: Call, entry: Entry) -> dict[str, Any]:
+    """Return what the index says of an entry, with names for places and where its picture is."""
     return {
-        "key": entry.key,
-        "digest": entry.content_digest,
-        "blob": entry.blob.digest,
-        "url": f"/zit/blobs/{entry.blob.digest}",
-        "media_type": entry.blob.media_type,
-        "size": entry.blob.size,
-        "namespace": entry.namespace,
-        "created_at": entry.created_at,
-        "used_at": entry.used_at,
-        "expires_at": entry.expires_at,
-        "uses": entry.uses,
-        "cost": entry.cost,
-        "pinned": entry.pinned,
+        **entry_json(entry),
         "model": call.service.catalogue.name_of(entry.model),
-        "prompt": entry.prompt,
+        "url": f"/zit/blobs/{entry.blob.digest}",
     }
 
 
-def plain(value: FieldValue) -> Any:
-    """Return fields as JSON has them; bytes as their hexadecimal digits."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return value.hex() if isinstance(value, bytes) else value
-
-
 def _pairs(found: Mapping[str, tuple[FieldValue, FieldValue]]) -> dict[str, list[Any]]:
-    return {name: [plain(one), plain(other)] for name, (one, other) in found.items()}
+    return {name: [json_fields(one), json_fields(other)] for name, (one, other) in found.items()}
 
 
-def _details(call: Call, key: str) -> EntryDetails:
+def visible(call: Call, key: str) -> EntryDetails:
     """Return an entry that the caller may see. Raises HttpError: not there and not theirs are alike."""
     found = call.runtime.store.entry(key) if _KEY.fullmatch(key) else None
-    seen = _seen(call)
-    if found is None or seen not in (None, found.entry.namespace):
+    if found is None or seen(call) not in (None, found.entry.namespace):
         raise HttpError(404, "no_such_entry", "there is no entry of this key")
     return found
 
@@ -247,38 +230,15 @@ def _details(call: Call, key: str) -> EntryDetails:
 async def _keys(call: Call) -> list[EntryDetails]:
     values = await call.json()
     keys = values.pop("keys", None)
-    _refuse(values)
+    refuse(values)
     if not isinstance(keys, list) or not 1 <= len(keys) <= 1000 or not all(isinstance(k, str) for k in keys):
         raise RequestError("keys", "...", "give a list of 1 to 1,000 keys")
 
     def look(wanted: Sequence[str]) -> list[EntryDetails]:
-        return [_details(call, key) for key in dict.fromkeys(wanted)]
+        return [visible(call, key) for key in dict.fromkeys(wanted)]
 
     return await asyncio.to_thread(look, keys)
 
 
-def _seen(call: Call) -> str | None:
+def seen(call: Call) -> str | None:
     return call.who.seen_namespace(None)
-
-
-def _number(
-    field: str, text: str, kind: Callable[[str], Any], *, least: float = 0, most: float = 2**53
-) -> Any:
-    try:
-        number = kind(text)
-    except ValueError:
-        number = None
-    if number is None or not least <= number <= most:
-        raise RequestError(field, text, f"give a number from {least:g} to {most:g}")
-    return number
-
-
-def _flag(field: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise RequestError(field, text, "give true or false")
-    return text == "true"
-
-
-def _refuse(left: Mapping[str, Any]) -> None:
-    for name, value in left.items():
-        raise RequestError(name, value, "there is no such field")

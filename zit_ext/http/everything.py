@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from . import a1111_dialect, administration, blobs, entries, generating, health, openai_dialect, openapi
+from . import (
+    a1111_dialect,
+    administration,
+    answers,
+    blobs,
+    entries,
+    events,
+    generating,
+    health,
+    history,
+    openai_dialect,
+    openapi,
+    thumbnails,
+)
 from .service import Route
 
 
@@ -13,7 +26,11 @@ def zit_routes() -> list[Route]:
         *blobs.routes(),
         *health.routes(),
         *entries.routes(),
+        *thumbnails.routes(),
         *administration.routes(),
+        *answers.routes(),
+        *history.routes(),
+        *events.routes(),
         *openapi.routes(),
     ]
 

@@ -119,6 +119,26 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("POST", "/zit/v1/entries/clear"): About(
         "Remove all entries of a namespace", record({"removed": WHOLE}), record({}, {"namespace": MAYBE_TEXT})
     ),
+    ("GET", "/zit/v1/entries/{key}/thumbnail"): About(
+        "An entry's picture, small",
+        {"type": "string", "format": "binary"},
+        query={"size": {"enum": ["128", "256"]}, "v": TEXT},
+        types=("image/webp", *_PICTURE),
+        statuses=(200, 304),
+    ),
+    ("GET", "/zit/v1/answers"): About(
+        "The latest answers of this process",
+        record({"answers": list_of(ref("Answered"))}),
+        query={"namespace": TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": 500}},
+    ),
+    ("GET", "/zit/v1/history"): About(
+        "What was counted by all processes, by time",
+        ref("History"),
+        query={"namespace": TEXT, "hours": {"type": "number", "minimum": 0.1, "maximum": 17520}},
+    ),
+    ("GET", "/zit/v1/events"): About(
+        "What happens, as it happens", TEXT, query={"namespace": TEXT}, types=(EVENTS,), statuses=(200, 429)
+    ),
     ("POST", "/zit/v1/explain"): About("What would become of a request", ref("Explanation"), ref("Request")),
     ("GET", "/zit/v1/models"): About("Weights, and what is held where", {"type": "object"}),
     ("POST", "/zit/v1/models/preload"): About(
@@ -214,9 +234,10 @@ def _responses(route: Route, about: About) -> dict[str, Any]:
         codes += _BODY_ERRORS
     if route.scope is Scope.GENERATE or route.scope is Scope.ADMIN:
         codes += _WORK_ERRORS
-    told: dict[str, Any] = {str(code): error for code in sorted({*codes, *({416} & set(about.statuses))})}
+    codes += [status for status in about.statuses if status >= 400]
+    told: dict[str, Any] = {str(code): error for code in sorted(set(codes))}
     for status in about.statuses:
-        if status == 416:
+        if status >= 400:
             continue
         told[str(status)] = {"description": "Done"}
         if about.answer is not None and status != 304:

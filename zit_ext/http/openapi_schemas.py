@@ -119,6 +119,48 @@ _ENTRY: Mapping[str, Schema] = {
     "model": TEXT,
     "prompt": MAYBE_TEXT,
 }
+_COUNTS: Schema = {"type": "object", "additionalProperties": WHOLE}
+_SUMS: Mapping[str, Schema] = {
+    "hit": WHOLE,
+    "miss": WHOLE,
+    "bypass": WHOLE,
+    "collapsed": WHOLE,
+    "saved_seconds": NUMBER,
+    "render_seconds": NUMBER,
+    "load_seconds": NUMBER,
+}
+_ANSWERED: Mapping[str, Schema] = {
+    "at": NUMBER,
+    "outcome": {"enum": ["hit", "miss", "bypass"]},
+    "reason": MAYBE_TEXT,
+    "detail": MAYBE_TEXT,
+    "key": {"anyOf": [DIGEST, {"type": "null"}]},
+    "tier": {"enum": ["memory", "disk", "shared", "render"]},
+    "stored": FLAG,
+    "collapsed": FLAG,
+    "seconds": NUMBER,
+    "saved_seconds": NUMBER,
+    "render_seconds": NUMBER,
+    "namespace": TEXT,
+    "model": TEXT,
+    "prompt": MAYBE_TEXT,
+    "seed": WHOLE,
+    "width": WHOLE,
+    "height": WHOLE,
+    "media_type": TEXT,
+    "digest": {"anyOf": [DIGEST, {"type": "null"}]},
+    "request_id": MAYBE_TEXT,
+}
+_BUCKET: Mapping[str, Schema] = {
+    "at": WHOLE,
+    **_SUMS,
+    "reasons": _COUNTS,
+    "hit_ms": {"type": "array", "items": WHOLE},
+    "miss_ms": {"type": "array", "items": WHOLE},
+    "store_bytes": {"type": ["integer", "null"]},
+    "entries": {"type": ["integer", "null"]},
+    "models": {"type": "array", "items": TEXT},
+}
 _PAIRS: Schema = {
     "type": "object",
     "additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2},
@@ -164,6 +206,15 @@ SCHEMAS: Mapping[str, Schema] = {
             "entry": _MAYBE_ENTRY,
             "nearest": _MAYBE_ENTRY,
             "differences": _PAIRS,
+        }
+    ),
+    "Answered": record(_ANSWERED),
+    "History": record(
+        {
+            "step": WHOLE,
+            "buckets": list_of(record(_BUCKET)),
+            "bins": record({"hit": list_of(NUMBER), "miss": list_of(NUMBER)}),
+            "totals": record({"saved_seconds": NUMBER, "since": MAYBE_NUMBER}, _SUMS),
         }
     ),
     "Keys": record({"keys": {**list_of(DIGEST), "minItems": 1, "maxItems": 1000}}),

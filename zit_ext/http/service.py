@@ -17,6 +17,7 @@ from typing import Any
 
 from ..pipeline import Watcher
 from ..records import Request, Result
+from ..request_ids import request_id
 from ..runtime import Runtime
 from .auth import NOBODY, Caller, Gate, Scope
 from .board import Board
@@ -122,6 +123,8 @@ class Service:
         """Return the answer, whatever happens: an error is an answer too."""
         given = asked.headers.get("x-request-id")
         id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._name}-{next(self._numbers):x}"
+        # Not set back: a stream goes on when this has returned, and the next request sets its own.
+        request_id.set(id)
         dialect = _dialect_of(asked.path)
         caller = NOBODY
         try:

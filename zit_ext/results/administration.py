@@ -60,6 +60,14 @@ class Administration(Running):
         """Return the keys that begin so. Raises RequestError if none can."""
         return self._read(lambda db: details.keys_like(db, prefix.lower(), limit))
 
+    def arrivals(self, after: int | None, namespace: str | None = None) -> tuple[int, list[str]]:
+        """Return where the index ends now, and the keys of what came since it ended there; at most 200.
+
+        For whoever looks again and again; None is for the first time. What was removed and came again
+        meanwhile may be left out: then the generation has grown.
+        """
+        return self._read(lambda db: details.arrivals(db, after, namespace))
+
     def nearest(self, fields: Mapping[str, FieldValue], limit: int = 5) -> list[EntryDetails]:
         """Return the entries that differ from these fields in the fewest, of the newest 5,000."""
         return self._read(lambda db: details.nearest(db, self._place.dictionaries, fields, limit))

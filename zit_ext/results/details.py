@@ -61,6 +61,21 @@ def details_of(db: sqlite3.Connection, dictionaries: Dictionaries, prefix: str) 
     return None
 
 
+def arrivals(db: sqlite3.Connection, after: int | None, namespace: str | None) -> tuple[int, list[str]]:
+    """Return the last row's number, and the keys behind another number; of one namespace, if it is named."""
+    last = db.execute("SELECT coalesce(max(id), 0) FROM entries").fetchone()[0]
+    if after is None or last <= after:
+        return last, []
+    condition = "" if namespace is None else " AND n.name = ?"
+    values: list[object] = [after] if namespace is None else [after, namespace]
+    found = db.execute(
+        "SELECT e.key FROM entries e JOIN namespaces n ON n.id = e.namespace "
+        f"WHERE e.id > ?{condition} ORDER BY e.id DESC LIMIT {_PAGE}",
+        values,
+    )
+    return last, [row[0].hex() for row in reversed(found.fetchall())]
+
+
 def nearest(
     db: sqlite3.Connection, dictionaries: Dictionaries, asked: Mapping[str, FieldValue], limit: int
 ) -> list[EntryDetails]:

@@ -1,0 +1,349 @@
+"""History: what was counted by the minute, for all processes together, and never at a request's cost."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zit_ext.answered import Answered, answered_of, bin_of, reason_of
+from zit_ext.history import database
+from zit_ext.history.reading import WIDTHS, widths_for
+from zit_ext.history.recorder import Recorder
+from zit_ext.history.tally import Look, Size, Tally
+from zit_ext.metrics import Metrics
+from zit_ext.records import CacheMode, Encoded, Outcome, Request, Result, Status
+from zit_ext.testing_engine import TrialEngine
+
+ROOT = Path(__file__).parents[1]
+NOW = 1_900_000_000.0
+DAY = 86_400.0
+
+
+def answer(outcome: str = "hit", at: float = NOW, **more: object) -> Answered:
+    facts = {
+        "at": at,
+        "outcome": outcome,
+        "reason": None if outcome == "hit" else "absent",
+        "detail": None,
+        "key": None,
+        "tier": "memory",
+        "stored": False,
+        "collapsed": False,
+        "seconds": 0.0004,
+        "saved_seconds": 2.0 if outcome == "hit" else 0.0,
+        "render_seconds": 0.0 if outcome == "hit" else 2.0,
+        "namespace": "default",
+        "model": "m",
+        "prompt": "a fox",
+        "seed": 1,
+        "width": 64,
+        "height": 64,
+        "media_type": "image/png",
+        "blob": None,
+        "request_id": None,
+    }
+    return Answered(**{**facts, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def recorders(tmp_path):
+    opened: list[Recorder] = []
+
+    def open_one(clock: Callable[[], float] = lambda: NOW, **more: object) -> Recorder:
+        opened.append(Recorder(tmp_path / "history", clock=clock, write_seconds=60, **more))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "history").glob("history-*.sqlite3"))
+
+
+def rows(path: Path, question: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(path) as db:
+        found = db.execute(question).fetchall()
+    db.close()
+    return found
+
+
+def test_what_was_counted_is_there_after_a_restart(recorders):
+    first = recorders()
+    for outcome in ("hit", "hit", "miss"):
+        first.answered(answer(outcome))
+    first.event("corrupt")
+    first.close()
+
+    (moment,) = recorders().read(1).moments
+    assert (moment.numbers["hit"], moment.numbers["miss"]) == (2, 1)
+    assert moment.numbers["saved_seconds"] == 4.0
+    assert moment.numbers["render_seconds"] == 2.0
+    assert moment.reasons == {"absent": 1}
+    assert (moment.hit_bins[0], sum(moment.hit_bins), sum(moment.miss_bins)) == (2, 2, 1)
+    totals = recorders().totals()
+    assert (totals.numbers["hit"], totals.events, totals.since) == (2, {"corrupt": 1}, NOW)
+
+
+def test_several_processes_on_one_folder_add_up(tmp_path):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path\n"
+        "from zit_ext.history.recorder import Recorder\n"
+        "from tests.test_history import answer, NOW\n"
+        "recorder = Recorder(Path(sys.argv[1]), clock=lambda: NOW, write_seconds=0.005)\n"
+        "for number in range(200):\n"
+        "    recorder.answered(answer('hit' if number % 2 else 'miss'))\n"
+        "    if number % 20 == 0: recorder.flush(30)\n"
+        "while not recorder.flush(30): pass\n"
+        "recorder.close()\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "history"), str(ROOT)])
+        for _ in range(4)
+    ]
+    assert [each.wait(120) for each in running] == [0] * 4
+
+    (path,) = files(tmp_path)
+    assert rows(path, "SELECT step, sum(hit), sum(miss) FROM buckets GROUP BY step") == [
+        (60, 400, 400),
+        (900, 400, 400),
+        (21_600, 400, 400),
+    ]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_namespace_is_told_of_its_own_requests_and_sizes_only(recorders):
+    sizes = {None: Size(30, 3), "alice": Size(10, 1), "bob": Size(20, 2)}
+    recorder = recorders(look=lambda: Look(NOW, sizes, ("m",)))
+    recorder.answered(answer(namespace="alice"))
+    recorder.answered(answer("bypass", namespace="bob", reason="seed"))
+    recorder.look_now()
+
+    def told(namespace):
+        (moment,) = recorder.read(1, namespace).moments
+        return moment.numbers.get("hit"), moment.reasons, moment.bytes, moment.entries
+
+    assert told("alice") == (1, {}, 10, 1)
+    assert told("bob") == (0, {"seed": 1}, 20, 2)
+    assert told(None) == (1, {"seed": 1}, 30, 3)
+    assert recorder.totals("alice").numbers["bypass"] == 0
+    assert recorder.totals("nobody").numbers == {}
+    (nothing,) = recorder.read(1, "nobody").moments  # that weights are held is told to whoever may read
+    assert (nothing.numbers, nothing.reasons, nothing.bytes, nothing.models) == ({}, {}, None, ["m"])
+
+
+def test_old_buckets_go_and_wide_ones_stay(recorders, tmp_path):
+    now = NOW
+    recorder = recorders(clock=lambda: now)
+    recorder.answered(answer(at=NOW))
+    recorder.flush(10)
+    now = NOW + 30 * DAY
+    recorder.answered(answer(at=now))
+    recorder.flush(10)
+    recorder.close()
+
+    (path,) = files(tmp_path)
+    found = rows(path, "SELECT step, count(*) FROM buckets GROUP BY step")
+    assert found == [(60, 1), (900, 1), (21_600, 2)]
+    assert rows(path, "SELECT step, count(*) FROM parts GROUP BY step") == [(60, 1), (900, 1), (21_600, 2)]
+    again = recorders(clock=lambda: now)
+    assert [each.numbers["hit"] for each in again.read(24 * 40).moments] == [1, 1]
+    assert again.totals().numbers["hit"] == 2
+
+
+def test_many_namespaces_do_not_make_the_file_grow_without_end(recorders, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "MOST_ROWS", 50)
+    monkeypatch.setattr(database, "MOST_TOTALS", 70)
+    monkeypatch.setattr(database, "_PRUNE_SECONDS", 0.0)
+    recorder = recorders()
+    for number in range(40):
+        recorder.answered(answer(at=NOW + 60 * number, namespace=f"space {number}"))
+        recorder.flush(10)
+    recorder.close()
+
+    (path,) = files(tmp_path)
+    for table in ("buckets", "parts"):
+        assert rows(path, f"SELECT count(*) FROM {table}")[0][0] <= 53
+    assert rows(path, "SELECT count(*) FROM totals")[0][0] < 80
+    assert rows(path, "SELECT number FROM totals WHERE whole AND name = 'hit'") == [(40.0,)]
+
+
+def test_a_file_that_cannot_be_read_is_left_and_a_new_one_begins(recorders, tmp_path, caplog):
+    first = recorders()
+    first.answered(answer())
+    first.close()
+    (path,) = files(tmp_path)
+    path.write_bytes(b"this is no database" * 1000)
+
+    second = recorders()
+    assert second.read(1).moments == []
+    second.answered(answer())
+    (moment,) = second.read(1).moments
+
+    assert moment.numbers["hit"] == 1
+    assert files(tmp_path) != [path]
+    assert "history cannot be" in caplog.text
+
+
+def test_two_recorders_meet_again_after_one_of_them_began_a_new_file(recorders, tmp_path):
+    one, other = recorders(), recorders()
+    one.answered(answer())
+    one.flush(10)
+    other.answered(answer())
+    other.flush(10)
+    (path,) = files(tmp_path)
+    path.write_bytes(b"this is no database" * 1000)
+    Path(f"{path}-wal").unlink(missing_ok=True)
+    one.read(1)  # sees the damage, whoever wrote it
+    one.answered(answer())
+    other.answered(answer())
+
+    assert other.flush(10)
+    (moment,) = one.read(1).moments
+    assert moment.numbers["hit"] == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_history_and_no_answer(tmp_path, caplog):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "history").write_text("a file where the folder should be")
+    with TrialEngine(tmp_path / "cache", installed=False) as trial:
+        request = Request(prompt="a fox", seed=1)
+        assert trial.generate(request).status.outcome is Outcome.MISS
+        assert trial.generate(request).status.outcome is Outcome.HIT
+        history = trial.runtime.observer.history
+        assert history.read(1).moments == []
+        assert history.totals().since is None
+        assert trial.runtime.metrics.snapshot().requests == {"miss": 1, "hit": 1}
+    assert caplog.text.count("history cannot be") == 1  # said once, and not every five seconds
+
+
+def test_a_file_that_somebody_locks_keeps_nobody_waiting(recorders, tmp_path):
+    recorder = recorders()
+    recorder.answered(answer())
+    recorder.flush(10)
+    (path,) = files(tmp_path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    recorder.answered(answer())
+    assert recorder.flush(10)  # it was tried
+    holder.execute("ROLLBACK")
+    holder.close()
+
+    (moment,) = recorder.read(1).moments
+    assert moment.numbers["hit"] == 2  # and nothing was lost
+
+
+def test_a_file_of_a_newer_version_is_not_touched(recorders, tmp_path):
+    (tmp_path / "history").mkdir()
+    path = tmp_path / "history" / f"history-{1:020d}.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE other (a)")
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = path.read_bytes()
+
+    recorder = recorders()
+    recorder.answered(answer())
+    assert recorder.read(1).moments == []
+    recorder.close()
+
+    assert path.read_bytes() == before
+
+
+def test_what_waits_to_be_written_is_bounded():
+    tally = Tally(most=10)
+    for minute in range(50):
+        tally.answered(answer(at=60.0 * minute))
+    counted = tally.take()
+    assert sorted(counted.buckets) == [(60 * minute, "default") for minute in range(40, 50)]
+
+    tally.answered(answer(at=60.0 * 60))
+    tally.give_back(counted)
+    assert len(tally.take().buckets) == 10
+
+
+def test_any_number_of_threads_may_count(recorders):
+    recorder = recorders()
+    threads = [
+        threading.Thread(target=lambda: [recorder.answered(answer()) for _ in range(500)]) for _ in range(4)
+    ]
+    for each in threads:
+        each.start()
+    recorder.flush()
+    for each in threads:
+        each.join()
+    (moment,) = recorder.read(1).moments
+    assert moment.numbers["hit"] == 2000
+
+
+@pytest.mark.parametrize("hours", [0.1, 1, 6, 24, 24 * 7, 24 * 14, 24 * 30, 24 * 365, 24 * 730])
+def test_a_chart_has_as_many_buckets_as_it_has_room_for(hours):
+    step, source = widths_for(hours)
+    assert step in WIDTHS
+    assert step % source == 0
+    assert hours * 3600 <= database.KEPT[source] or source == max(database.KEPT)
+    assert hours * 3600 / step <= 800
+
+
+def test_a_runtime_writes_down_what_became_of_its_requests(tmp_path):
+    request = Request(prompt="a fox", seed=1)
+    with TrialEngine(tmp_path, installed=False, namespace="mine") as trial:
+        trial.generate(request)
+        trial.generate(request)
+        trial.generate(Request(prompt="a fox", seed=-1))
+    with TrialEngine(tmp_path, installed=False, namespace="mine") as trial:
+        history = trial.runtime.observer.history
+        moments = history.read(1, "mine").moments
+        assert history.read(1, "default").moments == []
+        totals = history.totals("mine").numbers
+
+    assert (totals["hit"], totals["miss"], totals["bypass"]) == (1, 1, 1)
+    assert totals["saved_seconds"] == 1.0
+    assert totals["render_seconds"] == 2.0
+    reasons = {name: number for each in moments for name, number in each.reasons.items()}
+    assert reasons == {"absent": 1, "seed": 1}
+
+
+def test_a_reason_is_one_name():
+    def reason(outcome, cache=CacheMode.USE, **status):
+        request = Request(prompt="a", seed=1, cache=cache)
+        done = Status(outcome=outcome, **status)
+        return reason_of(Result(content=Encoded("a/b", b""), status=done, request=request))
+
+    assert reason(Outcome.HIT) is None
+    assert reason(Outcome.MISS, key="0" * 64, stored=True) == "absent"
+    assert reason(Outcome.MISS, stale=True) == "stale"
+    assert reason(Outcome.MISS, CacheMode.REFRESH, key="0" * 64) == "refresh"
+    assert reason(Outcome.MISS, stored=True) == "not_hashed"
+    assert reason(Outcome.BYPASS, reason="seed") == "seed"
+
+
+def test_whoever_looks_on_cannot_hurt_an_answer(caplog):
+    metrics = Metrics("mine")
+    seen: list[Answered] = []
+
+    def broken(_one):
+        raise RuntimeError("a listener is broken")
+
+    metrics.tell(broken, broken)
+    metrics.tell(seen.append)
+    result = Result(
+        content=Encoded("a/b", b""), status=Status(outcome=Outcome.HIT), request=Request(prompt="a", seed=1)
+    )
+    metrics.answered(result)
+    metrics.event("corrupt")
+
+    assert [each.namespace for each in seen] == ["mine"]
+    assert metrics.snapshot().events == {"corrupt": 1}
+    assert "a listener is broken" in caplog.text
+    assert answered_of(result, 5.0).at == 5.0
+    assert sum(metrics.snapshot().latencies["hit"]) == 1
+    assert metrics.snapshot().latencies["hit"][bin_of("hit", 0.0)] == 1

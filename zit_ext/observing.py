@@ -1,0 +1,77 @@
+"""Whoever looks on while a runtime answers: history on disk, and the latest answers in memory.
+
+Nothing here is on the way of a request but a few microseconds of counting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from .answers import Answers
+from .history.recorder import Recorder
+from .history.tally import Look, Size
+from .metrics import Metrics
+from .models.holdings import Holdings
+from .results.store import ResultStore
+from .settings import Settings
+
+AskHoldings = Callable[[], "Holdings | None"]
+"""What weights are held; blocks, and may raise anything."""
+
+
+class Observer:
+    """Watches one runtime."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        store: ResultStore,
+        holdings: AskHoldings,
+        *,
+        loads_here: bool,
+    ) -> None:
+        """`loads_here`: it is this process that reads weights, and nobody else counts how long that takes."""
+        self._settings = settings
+        self._store = store
+        self._holdings = holdings
+        self._loads_here = loads_here
+        self._load_seconds = 0.0
+        self.answers = Answers()
+        self.history = Recorder(settings.cache_dir / "history", look=self._look)
+        metrics.tell(self.answers.add)
+        metrics.tell(self.history.answered, self.history.event)
+
+    def close_eyes(self) -> None:
+        """See for the last time how long weights took to be read. Before the runtime ends."""
+        if self._loads_here:
+            with contextlib.suppress(Exception):
+                self._count_loads(self._holdings())
+
+    def close(self) -> None:
+        """Write history down, and end its thread. Twice is fine."""
+        self.history.close()
+
+    def _look(self) -> Look:
+        with contextlib.suppress(Exception):  # no store, no sizes; there may be weights all the same
+            usage = self._store.usage()
+            sizes: dict[str | None, Size] = {None: Size(usage.bytes, usage.entries)}
+            for each in self._store.namespaces():
+                sizes[each.name] = Size(each.bytes, each.entries)
+            return Look(self.history.now(), sizes, self._held())
+        return Look(self.history.now(), {}, self._held())
+
+    def _held(self) -> tuple[str, ...]:
+        try:
+            holdings = self._holdings()
+        except Exception:  # the runtime ends, a hook hangs, the model server is busy
+            return ()
+        if self._loads_here:
+            self._count_loads(holdings)
+        return () if holdings is None else tuple(dict.fromkeys(each.source for each in holdings.models))
+
+    def _count_loads(self, holdings: Holdings | None) -> None:
+        if holdings is not None and holdings.load_seconds > self._load_seconds:
+            self.history.loaded(self._settings.namespace, holdings.load_seconds - self._load_seconds)
+            self._load_seconds = holdings.load_seconds

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .answers import Answers
 from .history.recorder import Recorder
 from .history.tally import Look, Size
 from .metrics import Metrics
-from .models.holdings import Holdings
 from .results.store import ResultStore
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .models.holdings import Holdings
 
 AskHoldings = Callable[[], "Holdings | None"]
 """What weights are held; blocks, and may raise anything."""

@@ -121,7 +121,7 @@ class Runtime:
             self.metrics,
             self.store,
             self._holdings_soon,
-            loads_here=isinstance(self.renderer, InThisProcess),
+            loads_here=isinstance(self._renderer, LateRenderer),
         )
         self._run(self.engine.open)
 
@@ -255,7 +255,9 @@ class Runtime:
         return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
 
     def _holdings_soon(self) -> Holdings | None:
-        """Return what is held, on a thread that may wait a moment for it."""
+        """Return what is held, on a thread that may wait a moment for it; makes no renderer for it."""
+        if isinstance(self._renderer, LateRenderer) and not self._renderer.is_made:
+            return None
         asked: Future[Holdings | None] = self._ask(self._holdings)
         try:
             return asked.result(timeout=2.0)

@@ -20,6 +20,10 @@ class LateRenderer(Generic[R]):
         self._made: R | None = None
         self._making = threading.Lock()
 
+    @property
+    def is_made(self) -> bool:
+        return self._made is not None
+
     def itself(self) -> R:
         """Return the renderer; made at the first call. What `make` raises is raised, and tried again."""
         with self._making:

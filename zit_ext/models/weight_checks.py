@@ -24,10 +24,10 @@ def check(source: str, path: Path, files: Sequence[SeenFile]) -> None:
     ModelMissingError names what an incomplete download lacks; ModelError tells of weights in another
     format than safetensors, and of a file that is damaged as far as its header and its length show.
     """
+    from .zimage_checkpoints import read  # a runtime that only starts goes without
+
     names = {each.name for each in files}
     if names == {""}:
-        from .zimage_checkpoints import read  # only single files are looked into
-
         read(path)
         return
     lacking = [*_lacking_shards(path, names), *_lacking_parts(path, names)]

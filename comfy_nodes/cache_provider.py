@@ -14,7 +14,7 @@ from typing import Any
 
 from zit_ext import Settings
 
-from . import host
+from . import badges, host
 from .graph import NotKeyableError
 from .memo import Options, Question
 from .memo_node import memo
@@ -89,6 +89,7 @@ class Kept:
             self._asked[node_id] = question
             if answer is not None:
                 self._found[node_id] = answer.value
+                badges.tell(node_id, hits=1, of=1, saved_seconds=answer.saved_seconds)
         return self._found.get(node_id)
 
     def take(self, node_id: str, class_type: str, value: Any) -> None:

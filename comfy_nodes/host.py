@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import ipaddress
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from io import BytesIO
 from pathlib import Path
@@ -40,16 +42,21 @@ __all__ = [
     "ANYTHING",
     "ComfyExtension",
     "ModelPatcher",
+    "add_route",
     "caching",
     "changed",
+    "dequeue",
     "engine",
+    "enqueue",
     "environment",
     "file_mark",
     "folders",
     "interrupted",
     "io",
+    "is_local",
     "is_older",
     "is_output_node",
+    "is_queued",
     "model_management",
     "model_names",
     "model_path",
@@ -61,6 +68,7 @@ __all__ = [
     "raise_if_interrupted",
     "running_graph",
     "schema",
+    "tell_page",
     "torch",
     "version",
     "watch",
@@ -173,6 +181,57 @@ def caching() -> tuple[Any, Any] | None:
     except ImportError:
         return None
     return Caching, ComfyAPI().caching.register_provider
+
+
+def _server() -> Any:
+    from server import PromptServer
+
+    return PromptServer.instance
+
+
+def add_route(path: str, answer: Callable[[Any], Awaitable[Any]]) -> None:
+    """Have the host's server answer under a path (aiohttp's spelling), whatever the method."""
+    _server().routes.route("*", path)(answer)
+
+
+def is_local() -> bool:
+    """Say whether only this machine can reach the host's server."""
+    return all(_is_loopback(each.strip()) for each in str(args.listen).split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def tell_page(event: str, told: Mapping[str, Any]) -> None:
+    """Send an event to the page whose prompt runs now, over the host's websocket. From any thread."""
+    server = _server()
+    if server is not None and server.client_id is not None:
+        server.send_sync(event, {**told, "prompt_id": server.last_prompt_id}, server.client_id)
+
+
+def enqueue(graph: Mapping[str, Any], outputs: Sequence[str]) -> str:
+    """Put a graph that is known to be right into the host's queue; return its id. On the server's loop."""
+    server, prompt_id = _server(), str(uuid.uuid4())
+    number = server.number
+    server.number += 1
+    more = {"create_time": int(time.time() * 1000)}
+    server.prompt_queue.put((number, prompt_id, dict(graph), more, list(outputs), {}))
+    return prompt_id
+
+
+def is_queued(prompt_id: str) -> bool:
+    """Say whether a prompt waits or runs."""
+    running, waiting = _server().prompt_queue.get_current_queue()
+    return any(each[1] == prompt_id for each in (*running, *waiting))
+
+
+def dequeue(prompt_id: str) -> None:
+    """Take a prompt out of the queue, if it still waits there."""
+    _server().prompt_queue.delete_queue_item(lambda each: each[1] == prompt_id)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -301,6 +360,9 @@ _STATE: dict[str, Any] = {}
 
 def engine() -> Runtime:
     """Return this process's engine. Its weights stay near the GPU until the host asks for the room."""
+    running = _STATE.get("runtime")
+    if running is not None and running.is_open:
+        return running
     settings = Settings.load()
     if "model_dirs" not in settings.origin:
         settings = settings.with_values({"model_dirs": [folder_paths.models_dir]}, "ComfyUI")

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from . import host
+from . import badges, host
 from .graph import NotKeyableError
 from .memo import Answer, Memo, Options, Question, told
 
@@ -119,7 +119,9 @@ class CacheAny(io.ComfyNode):
             begun = _Begun(time.perf_counter(), refusal="it was given its value at once")
         seconds = time.perf_counter() - begun.started
         if begun.answer is not None:
-            line = told(begun.answer.status, seconds, begun.answer.saved_seconds)
+            saved = begun.answer.saved_seconds
+            line = told(begun.answer.status, seconds, saved)
+            badges.tell(cls.hidden.unique_id, hits=1, of=1, saved_seconds=saved)
             return io.NodeOutput(begun.answer.value, line, ui={"text": [line]})
         if options.mode == "only" and _is_missing(value):
             why = begun.refusal or "nothing is kept for this graph"

@@ -6,13 +6,15 @@ from concurrent.futures import CancelledError
 
 from zit_ext.errors import GenerationStoppedError
 from zit_ext.pipeline import WeightTier
+from zit_ext.records import Outcome
 from zit_ext.renderers.several import InThisProcess
 
-from . import cache_provider, host
+from . import badges, cache_provider, host, panel
 from .convert import to_image, to_requests, to_status
 from .describing import LORAS, MODEL, SCHEDULER, VAE, Lora, Model, Scheduler, Vae
 from .memo_node import CacheAny
 from .progress import Progress
+from .queueing import Queued
 from .weights import Preload, Unload
 
 io = host.io
@@ -25,7 +27,8 @@ class Extension(host.ComfyExtension):
         await cache_provider.register()
 
     async def get_node_list(self):
-        return [Generate, CacheAny, Model, Lora, Vae, Scheduler, Preload, Unload, Statistics]
+        panel.mount()  # here, since 0.3.75 calls no on_load
+        return [Generate, CacheAny, Model, Lora, Vae, Scheduler, Preload, Unload, Statistics, Queued]
 
 
 class Generate(io.ComfyNode):
@@ -87,6 +90,7 @@ class Generate(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(), io.String.Output(display_name="status")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -99,6 +103,12 @@ class Generate(io.ComfyNode):
             host.raise_if_interrupted()  # the host's own way to end a prompt
             raise
         progress.show()
+        badges.tell(
+            cls.hidden.unique_id,
+            hits=sum(each.status.outcome is Outcome.HIT for each in results),
+            of=len(results),
+            saved_seconds=sum(each.saved_seconds for each in results),
+        )
         status = to_status(results)
         return io.NodeOutput(to_image(results), status, ui={"text": status.split("\n")})
 

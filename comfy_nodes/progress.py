@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zit_ext.pipeline import Watcher
+
 from . import host
 
 
@@ -12,8 +14,10 @@ class Progress:
     looks up whether the user wants to stop.
     """
 
-    def __init__(self, pictures: int) -> None:
+    def __init__(self, pictures: int, other: Watcher | None = None) -> None:
+        """`other` hears the same, and may stop it too."""
         self._pictures = pictures
+        self._other = other
         self._done = 0
         self._total = 1
         self._png: bytes | None = None
@@ -23,12 +27,16 @@ class Progress:
     def step(self, done: int, total: int) -> None:
         self._done += 1
         self._total = total * self._pictures
+        if self._other is not None:
+            self._other.step(done, total)
 
     def preview(self, png: bytes) -> None:
         self._png = png
+        if self._other is not None:
+            self._other.preview(png)
 
     def wants_stop(self) -> bool:
-        return host.interrupted()
+        return host.interrupted() or (self._other is not None and self._other.wants_stop())
 
     def interrupted(self) -> bool:
         """Show what is new, and say whether the user wants to stop. On the host's thread."""

@@ -131,6 +131,11 @@ class Runtime:
         late = self._renderer
         return late.itself() if isinstance(late, LateRenderer) else late
 
+    @property
+    def is_open(self) -> bool:
+        """It answers; False once it was closed."""
+        return not self._closed
+
     def submit(self, request: Request, watcher: Watcher | None = None) -> Future[Result]:
         """Ask, and get a future that any thread may wait for or cancel."""
         return self._start(lambda: self.engine.generate(request, watcher))

@@ -50,11 +50,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host that runs. Tests that stop it start it again."""
+def host(checkout: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host that runs; its model is the tiny one. Tests that stop it start it again."""
     python, paths = python_for(checkout, getting.get)
     sys.path.append(str(getting.get() / "site"))  # aiohttp, if our own environment has none
     host = Host(checkout, python, paths, tmp_path_factory.mktemp("comfyui"))
+    host.environ["ZIT_MODEL"] = tiny_model
     host.start()
     yield host
     host.stop()

@@ -14,11 +14,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from zit_ext.codecs import decode_png
@@ -78,6 +80,8 @@ class Host:
         self.output = base / "host.log"
         self.environ: dict[str, str] = {}
         self.arguments: list[str] = []
+        self.has_page = False
+        """Whether it serves its own page, from the package that Python finds; else an empty one."""
         self._python = python
         self._paths = paths
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,7 +104,8 @@ class Host:
         command = [
             *self._python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self._port),
             "--base-directory", str(self.base), "--disable-api-nodes", "--disable-auto-launch",
-            "--front-end-root", str(self.base / "front"), "--database-url", "sqlite:///:memory:",
+            "--database-url", "sqlite:///:memory:",
+            *([] if self.has_page else ["--front-end-root", str(self.base / "front")]),
             *self.arguments,
         ]  # fmt: skip
         environ = {
@@ -157,9 +162,23 @@ class Host:
             return str(answer.read().decode())
 
     def post(self, path: str, body: Any) -> None:
-        data = json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=30).close()
+        status, answer = self.ask(path, body)
+        assert status == 200, answer
+
+    def ask(
+        self, path: str, body: Any = None, headers: Mapping[str, str] = MappingProxyType({}), method: str = ""
+    ) -> tuple[int, bytes]:
+        """Return status and body of whatever the server answers; a body that is given is sent as JSON."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json", **headers}, method=method or None
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=100) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
 
     def forget(self) -> None:
         """Have the host empty its own cache, as "Free memory" in its menu does."""

@@ -79,7 +79,7 @@ async def preload(call: Call) -> Answer:
     model = _named(call, await call.json())
     if model is None:
         raise RequestError("model", None, "name the weights")
-    await call.runtime.preload(model)
+    await call.service.preload(model)
     return json_answer({"loaded": True})
 
 

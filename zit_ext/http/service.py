@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..pipeline import Watcher
-from ..records import Request, Result
+from ..records import ModelRef, Request, Result
 from ..request_ids import request_id
 from ..runtime import Runtime
 from .auth import NOBODY, Caller, Gate, Scope
@@ -31,6 +31,7 @@ from .signing import Signer
 log = logging.getLogger(__name__)
 
 Render = Callable[[Request, Watcher], Awaitable[Result]]
+Preload = Callable[[ModelRef], Awaitable[None]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -95,12 +96,14 @@ class Service:
         routes: Iterable[Route],
         gate: Gate | None = None,
         render: Render | None = None,
+        preload: Preload | None = None,
     ) -> None:
-        """`render` leads to a host's queue; without it the runtime is asked."""
+        """`render` and `preload` lead to a host's queue; without them the runtime is asked."""
         settings = runtime.settings
         self.runtime = runtime
         self.gate = gate or Gate(namespace=settings.namespace)
         self.render: Render = render or runtime.generate
+        self.preload: Preload = preload or runtime.preload
         self.board = Board()
         self.catalogue = Catalogue(settings)
         self.limits = Limits(settings)

@@ -1,4 +1,6 @@
-"""All that we use of the webui, in one place. When the webui changes, this is the file to mend.
+"""What the native cache uses of the webui; `host_page.py` and `host_checkpoint.py` have the rest.
+
+When the webui changes, these three are the files to mend: no other imports its modules.
 
 Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source are read in its source.
 """
@@ -6,6 +8,7 @@ Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import html
 import os
@@ -14,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from modules import (
     devices,
     extensions,
@@ -36,7 +38,7 @@ from zit_ext.errors import SettingError
 from zit_ext.runtime import Runtime
 from zit_ext.runtime import shared as shared_runtime
 
-__all__ = ["Script", "always_visible", "script_callbacks", "torch"]
+__all__ = ["Script", "always_visible", "script_callbacks"]
 
 Script = scripts.Script
 always_visible = scripts.AlwaysVisible
@@ -61,7 +63,9 @@ def settings() -> tuple[Settings, list[str]]:
             found = found.with_values({each.name: value}, "the webui's settings page")
         except SettingError as error:
             wrong.append(str(error))
-    return found, wrong
+    # Where this webui keeps its weights: names of files mean those, beside what the settings say.
+    folders = (*found.model_dirs, Path(paths.models_path))
+    return dataclasses.replace(found, model_dirs=tuple(dict.fromkeys(folders))), wrong
 
 
 def engine() -> Runtime:
@@ -342,6 +346,13 @@ def forget_conditions(p: Any) -> None:
     for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
         if hasattr(p, name):
             setattr(p, name, [None, None])
+
+
+def stacked(samples: Any) -> Any:
+    """Return samples as one tensor, with the batch as its first dimension."""
+    import torch  # the webui has it; whoever tries the page alone need not
+
+    return torch.stack(list(samples))
 
 
 def decoded(tensors: Any) -> Any:

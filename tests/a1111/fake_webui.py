@@ -85,7 +85,9 @@ class FakeWebui:
             "launch_utils": module(
                 "modules.launch_utils", git_tag=lambda: "v1.10.1", commit_hash=lambda: "82a973c0"
             ),
-            "paths": module("modules.paths", script_path=str(self.folder)),
+            "paths": module(
+                "modules.paths", script_path=str(self.folder), models_path=str(self.folder / "models")
+            ),
             "processing": module(
                 "modules.processing", DecodedSamples=DecodedSamples, decode_latent_batch=decode
             ),

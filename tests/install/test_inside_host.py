@@ -89,6 +89,8 @@ def test_the_host_is_known_by_the_way_it_calls(checkout, comfyui, webui, tmp_pat
     assert kind(webui / "extensions" / "zit_ext" / "install.py", webui) == "a1111"
     assert kind(comfyui / "custom_nodes" / "zit_ext" / "install.py", tmp_path) == "comfyui"
     assert kind(own, webui) == "a1111"
+    # `--data-dir`: extensions lie there, and the webui stands in its own folder.
+    assert kind(tmp_path / "elsewhere" / "extensions" / "zit_ext" / "install.py", webui) == "a1111"
     assert kind(own, checkout.root, COMFYUI_PATH=str(comfyui)) == "comfyui"
     assert kind(own, checkout.root) is None
     assert kind(own, tmp_path) is None

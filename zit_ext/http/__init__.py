@@ -17,6 +17,7 @@ nothing of another one), `call.names` holds what stood in the braces, `call.runt
 Raise a ZitError or an HttpError: the service turns it into an answer in the route's dialect.
 
 **To mount it in a host**: make one `Service`, and for each request under `/zit/` await
-`service.answer(asked)`. `aiohttp_app.handler(service)` is that for aiohttp. `render=` and
-`preload=` of the service lead what needs the device to the host's own queue instead of the runtime's.
+`service.answer(asked)`. `aiohttp_app.handler(service)` is that for aiohttp, `asgi_app.AsgiApp` for
+Starlette and FastAPI. `render=` and `preload=` of the service lead what needs the device to the host's
+own queue instead of the runtime's.
 """

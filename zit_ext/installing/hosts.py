@@ -70,7 +70,12 @@ def around(script: Path, cwd: Path, environ: Mapping[str, str]) -> Host | None:
             if place.parent.name == folder and _is(kind, place.parent.parent):
                 return Host(kind, place.parent.parent)
     # A1111 stands in its own folder while it runs the scripts of its extensions.
-    if _is("a1111", cwd) and cwd != script.parent and _holds(cwd / _FOLDERS["a1111"], script.parent):
+    # They may lie elsewhere (--data-dir).
+    extensions = _FOLDERS["a1111"]
+    if _is("a1111", cwd) and (
+        script.parent.parent.name == extensions
+        or (cwd != script.parent and _holds(cwd / extensions, script.parent))
+    ):
         return Host("a1111", cwd)
     # ComfyUI-Manager says where its host is; a link's name is lost when it stands in the folder itself.
     named = environ.get("COMFYUI_PATH")

@@ -10,6 +10,7 @@ import pytest
 from zit_ext.installing import demo, environment, groups
 from zit_ext.installing.pythons import VERIFIED
 from zit_ext.installing.versions import Requirement, plain, requirements
+from zit_ext.model_server import probing
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,6 +49,27 @@ def test_every_package_that_we_name_has_a_verified_version_that_is_new_enough(py
     for each in map(Requirement, lines):
         if each.applies(python):
             assert each.met_by(pins[each.name].version), each.line
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_model_server_gets_what_renders_in_the_verified_versions(pyproject, python):
+    extras = pyproject["project"]["optional-dependencies"]
+    lines = [*pyproject["project"]["dependencies"], *extras["zimage"]]
+    needed = {each.name for each in map(Requirement, lines) if each.applies(python)}
+    verified = requirements(ROOT / "constraints" / "verified.txt", python)
+
+    pins = requirements(probing.PINS, python)
+
+    assert set(pins) == needed | {"tokenizers"}
+    assert {name: each.version for name, each in pins.items()} == {
+        name: verified[name].version for name in pins
+    }
+
+
+def test_a_python_fits_the_model_server_if_it_fits_the_package(pyproject):
+    lines = map(Requirement, pyproject["project"]["optional-dependencies"]["zimage"])
+
+    assert {each.name: each.version for each in lines} == probing.LEAST
 
 
 def test_the_least_torch_is_the_one_of_the_package(pyproject):

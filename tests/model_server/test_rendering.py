@@ -11,6 +11,7 @@ import pytest
 
 from zit_ext.errors import EngineClosedError, GenerationStoppedError, ModelError, QueueFullError, ServerError
 from zit_ext.model_server import protocol
+from zit_ext.model_server.home import ServerHome
 from zit_ext.model_server.starting import stop
 from zit_ext.testing import FAKE_ENVIRONMENT, QuietWatcher, fake_content
 
@@ -263,3 +264,28 @@ async def test_where_no_server_runs_there_is_nothing_to_let_go_and_none_is_start
     assert await renderer.give_back(1) == 0
     assert not world.home.folder.exists()
     await renderer.close()
+
+
+async def test_a_server_renders_on_all_devices_of_its_settings(world: World) -> None:
+    settings = world.with_settings(device="gpu:0, gpu:1")
+    renderer = world.renderer(settings)
+    world.hold()
+    asked = [world.request("left", "weights-a"), world.request("right", "weights-b")]
+    rendering = [asyncio.ensure_future(renderer.render(each, QuietWatcher())) for each in asked]
+    try:
+        await until(lambda: len(world.lines("renders.txt")) == 2)  # at the same time: both are held up
+
+        held = await renderer.holdings()
+        assert held is not None
+        assert held.device == "gpu:0, gpu:1"
+        assert {each.source for each in held.models} == {each.model.source for each in asked}
+        world.let_go()
+        contents = [each.content for each in await asyncio.gather(*rendering)]
+        assert contents == [fake_content(each) for each in asked]
+
+        await renderer.render(world.request("again", "weights-b"), QuietWatcher())
+        assert len(world.lines("loads.txt")) == 2  # each went where its model is
+    finally:
+        world.let_go()
+        await stop(ServerHome.of(settings))
+        await renderer.close()

@@ -7,9 +7,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from ..errors import ServerError
 from ..model_server.home import ServerHome, State
+from ..model_server.provisioned import Provisioned
 from ..model_server.starting import ServerPython, server_for, stop
 from ..models.holdings import Holdings
 from ..renderers.model_server import ServerRenderer
@@ -27,10 +31,14 @@ def add_to(commands: Commands) -> None:
         help="say whether a model server runs, start it, stop it, read its log",
         description="status (the default): the model server of the settings' device, and what it holds. "
         "start: have one. stop: end it; programs that wait for a picture of it start a new one. "
-        "logs: the end of its log.",
+        "logs: the end of its log. provision: see that there is a Python that it can run on.",
     )
     parser.add_argument("what", nargs="?", choices=tuple(_ACTIONS), default="status")
     parser.add_argument("--lines", type=int, default=20, metavar="N", help="how many lines of the log")
+    parser.add_argument(
+        "--python", type=Path, metavar="FILE", help="provision: the Python to begin with, if not this one"
+    )
+    parser.add_argument("--torch-index", metavar="URL", help="provision: take torch from this package index")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -100,6 +108,39 @@ def _logs(home: ServerHome, settings: Settings, context: Context) -> int:
     return 0
 
 
+def _provision(home: ServerHome, settings: Settings, context: Context) -> int:
+    try:
+        from ..model_server.provisioning import provision
+    except ModuleNotFoundError:
+        raise ServerError(
+            "this copy of zit_ext cannot install anything",
+            "use one from another place, or name a Python that renders with server_python",
+        ) from None
+    console, options = context.console, context.options
+    torch_index = options.torch_index or context.environ.get("ZIT_TORCH_INDEX") or None
+    made: Provisioned | None = None
+    shows = console.shows_progress()
+    for step in provision(settings, python=options.python, torch_index=torch_index):
+        if step.words:
+            if shows:
+                console.progress("")
+            console.note(f"{step.phase:<12}{step.words}")
+        if shows and step.done_bytes:
+            console.progress(f"{human.size(step.done_bytes)} downloaded")
+        made = step.made or made
+    if made is None:
+        return 1
+    if options.json:
+        context.console.json({**asdict(made), "server_python": settings.server_python})
+        return 0
+    context.console.say(f"model servers run on {made.executable} from now on")
+    if settings.server_python != "auto":
+        context.console.say(f"but not with these settings: server_python is {settings.server_python}")
+    elif home.state() is not None:
+        context.console.say("the one that runs stays as it is: `zit-ext server stop` lets the next one be it")
+    return 0
+
+
 def _none_runs(settings: Settings) -> str:
     return f"no model server runs (device {settings.device})"
 
@@ -126,4 +167,5 @@ _ACTIONS: Mapping[str, Callable[[ServerHome, Settings, Context], int]] = {
     "start": _start,
     "stop": _stop,
     "logs": _logs,
+    "provision": _provision,
 }

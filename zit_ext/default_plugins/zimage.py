@@ -30,5 +30,6 @@ class ZImage:
         except ModuleNotFoundError as error:
             raise ModelError(
                 f"rendering Z-Image needs {error.name}, which is not installed: "
-                "pip install 'zit_ext[zimage]', or python install.py"
+                "`zit-ext server provision` makes a Python that has it, for the model server; "
+                "or pip install 'zit_ext[zimage]'"
             ) from error

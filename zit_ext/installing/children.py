@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -65,6 +66,65 @@ def run(
             reader.join(timeout=_GRACE_SECONDS)
             child.stderr.close()
     return code if code >= 0 else 128 - code
+
+
+class Listened:
+    """A program whose lines are read as they come. Whoever stops reading ends it.
+
+    `hold` are file descriptors that the program keeps open, so that a lock outlives this process with it.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path | None = None,
+        hold: Sequence[int] = (),
+    ) -> None:
+        options: dict[str, Any] = {} if sys.platform == "win32" else {"pass_fds": tuple(hold)}
+        self._child = subprocess.Popen(
+            list(arguments),
+            env=dict(environ),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.code = 0
+        """How it ended, once its lines were read: 128 + n if signal n ended it."""
+
+    def lines(self, seconds: float = 0.5) -> Generator[str, None, None]:
+        """Yield its lines to the end of it; an empty one whenever it was silent for so long."""
+        try:
+            while True:
+                try:
+                    line = self._lines.get(timeout=seconds)
+                except queue.Empty:
+                    yield ""
+                    continue
+                if line is None:
+                    break
+                yield line
+            code = self._child.wait()
+            self.code = code if code >= 0 else 128 - code
+        finally:
+            if self._child.poll() is None:
+                self._child.terminate()
+                _await_end(self._child)
+            self._reader.join(timeout=_GRACE_SECONDS)
+
+    def _read(self) -> None:
+        stream = self._child.stdout
+        if stream is not None:
+            with stream:
+                for raw in stream:
+                    self._lines.put(raw.decode("utf-8", "replace").rstrip("\r\n"))
+        self._lines.put(None)
 
 
 def ask(python: Path | str, code: str, *, seconds: float = 60.0) -> str | None:

@@ -44,7 +44,7 @@ def _make(project: Project, extras: Collection[str], *, torch_index: str | None,
     index = torch_index or before.get("torch_index")
     # From here until the end the environment counts as unfinished, whatever happens.
     stamp.write(project, {**before, "digest": None, "root": str(project.root)})
-    _drop_torn_packages(project.venv, say)
+    drop_torn_packages(project.venv, say)
     _ensure_pip(project, lock)
 
     pins = project.venv / "zit_ext-constraints.txt"
@@ -144,7 +144,7 @@ def _remove(venv: Path) -> None:
         ) from error
 
 
-def _drop_torn_packages(venv: Path, say: Say) -> None:
+def drop_torn_packages(venv: Path, say: Say) -> None:
     """Remove what a killed pip left: RECORD comes last, and it takes a package without one for whole."""
     folder = site_packages(venv)
     for path in () if folder is None else sorted(folder.iterdir()):

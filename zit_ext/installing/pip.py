@@ -68,11 +68,15 @@ def install(
     errors: list[str] = []
     code = run(command, environ=clean_environ(), cwd=cwd, on_error_line=errors.append, hold=hold)
     if code:
-        what, remedy = explained("\n".join(errors), code)
-        shown = re.sub(
-            r"://[^/@\s]+@", "://...@", as_typed(command)
-        )  # an index's address may hold a password
-        raise SetupError(f"{what} (pip ended with code {code})", f"{remedy}\n  The command was: {shown}")
+        raise failed(command, "\n".join(errors), code)
+
+
+def failed(command: Sequence[str], errors: str, code: int) -> SetupError:
+    """Return what to say of a pip that failed: cause, remedy and command."""
+    what, remedy = explained(errors, code)
+    # An index's address may hold a password.
+    shown = re.sub(r"://[^/@\s]+@", "://...@", as_typed(command))
+    return SetupError(f"{what} (pip ended with code {code})", f"{remedy}\n  The command was: {shown}")
 
 
 def explained(errors: str, code: int, platform: str = sys.platform) -> tuple[str, str]:

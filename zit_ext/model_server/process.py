@@ -30,7 +30,7 @@ from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
 from ..questions import Questions, environment_digest, environment_name, is_pending
 from ..records import FieldValue, ModelRef, Request
-from ..renderers.local import LocalRenderer
+from ..renderers.several import renderer_of
 from ..runtime import limits_of, live_flags, plugins_for
 from ..settings import Settings
 from .agreement import doubt_about
@@ -99,11 +99,11 @@ class _Process:
         self._hooks = Hooks(plugins, limits=limits_of(settings))
         self._questions = Questions(settings, self._hooks, self._book)
         self._rendered_in: set[str] = set()
-        self._renderer = LocalRenderer(
+        self._renderer = renderer_of(
             settings,
             open_pipeline=self._open_pipeline,
             make_room=self._hooks.make_room,
-            ledger=Ledger(settings.data_dir / "ledger", "server"),
+            ledger=lambda: Ledger(settings.data_dir / "ledger", "server"),
         )
 
     async def run(self) -> None:

@@ -27,15 +27,18 @@ from ..settings import Settings
 from .connection import Connection, Peer, connect
 from .home import ServerHome
 from .protocol import HANDSHAKE_SECONDS, PROTOCOL, RETIRE, STOP, ProtocolError, ServerLostError, newer
+from .provisioned import provisioned
 
 ANOTHER_SERVES = 3
 """Exit code of a server that found another one at work."""
+
+SERVER = "zit_ext.model_server.process"
 
 _BOOT = (
     "import importlib.util as u, sys; root = sys.argv.pop(1); "
     "spec = u.spec_from_file_location('zit_ext', root + '/__init__.py', submodule_search_locations=[root]); "
     "module = u.module_from_spec(spec); sys.modules['zit_ext'] = module; spec.loader.exec_module(module); "
-    "from zit_ext.model_server.process import main; sys.exit(main(sys.argv[1:]))"
+    "import importlib; sys.exit(importlib.import_module(sys.argv.pop(1)).main(sys.argv[1:]))"
 )
 
 
@@ -48,15 +51,19 @@ class ServerPython:
 
     @classmethod
     def of(cls, settings: Settings) -> ServerPython:
-        """Return the one that the setting `server_python` names; by default this program's own."""
-        named = settings.server_python
-        return cls(Path(sys.executable if named == "auto" else named).expanduser())
+        """Return the one that the setting `server_python` names; else the one that was provisioned; else
+        this program's own.
+        """
+        if settings.server_python != "auto":
+            return cls(Path(settings.server_python).expanduser())
+        found = provisioned(settings)
+        return cls(Path(sys.executable)) if found is None else cls(Path(found.executable), found.environ)
 
 
-def boot(python: ServerPython, arguments: list[str]) -> list[str]:
-    """Return the command that runs the server with this very package."""
+def boot(python: ServerPython, arguments: list[str], module: str = SERVER) -> list[str]:
+    """Return the command that runs the server, or another module's `main`, with this very package."""
     package = Path(__file__).resolve().parent.parent
-    return [str(python.executable), "-c", _BOOT, str(package), *arguments]
+    return [str(python.executable), "-c", _BOOT, str(package), module, *arguments]
 
 
 def settings_argument(settings: Settings) -> str:

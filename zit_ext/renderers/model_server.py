@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 from ..errors import EngineClosedError, ServerError
 from ..model_server import protocol
 from ..model_server.connection import Connection
-from ..model_server.home import ServerHome
+from ..model_server.home import ServerHome, State
 from ..model_server.protocol import ProtocolError, ServerLostError
+from ..model_server.provisioned import is_side
 from ..model_server.records_on_wire import error_from_wire, from_wire, to_wire
 from ..model_server.starting import ServerPython, reach, server_for
 from ..models.holdings import Holdings
@@ -158,18 +160,18 @@ class ServerRenderer:
         state = self._home.state()
         if state is None:
             state = self._home.last_state()
-            if state is not None and not self._would_start(state.python):
+            if state is not None and not self._would_start(state):
                 return None
         return None if state is None else state.facts
 
-    def _would_start(self, executable: str) -> bool:
-        """Say whether a server that starts now is this Python's."""
-        try:
-            next_one = ServerPython.of(self._settings).executable
-        except ServerError:
-            return False
-        last = Path(executable)
-        return last.parent == next_one.parent and last.resolve() == next_one.resolve()
+    def _would_start(self, state: State) -> bool:
+        """Say whether a server that starts now has this one's Python, and its packages beside that."""
+        python = ServerPython.of(self._settings)
+        first = python.environ.get("PYTHONPATH", "").partition(os.pathsep)[0]
+        sides = {each for each in state.facts.get("path", ()) if is_side(each, self._settings)}
+        last, next_one = Path(state.python), python.executable
+        same_python = last.parent == next_one.parent and last.resolve() == next_one.resolve()
+        return same_python and sides == ({first} if first else set())
 
     def _tell_environment(self, digest: str, record: Mapping[str, FieldValue]) -> None:
         with contextlib.suppress(RuntimeError):  # no loop runs: a later render tells it

@@ -12,6 +12,7 @@ from . import (
     generating,
     health,
     history,
+    metrics,
     openai_dialect,
     openapi,
     thumbnails,
@@ -31,10 +32,16 @@ def zit_routes() -> list[Route]:
         *answers.routes(),
         *history.routes(),
         *events.routes(),
+        *metrics.routes(),
         *openapi.routes(),
     ]
 
 
 def all_routes() -> list[Route]:
     """Return every route of the program `zit-ext serve`."""
-    return [*zit_routes(), *openai_dialect.routes(), *a1111_dialect.routes()]
+    return [
+        *zit_routes(),
+        *metrics.program_routes(),
+        *openai_dialect.routes(),
+        *a1111_dialect.routes(),
+    ]

@@ -18,7 +18,7 @@ from enum import Enum
 from .errors import FieldClashError, PluginError
 from .records import FieldValue, Fingerprint
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when equal fields would no longer mean equal pictures. It makes every entry a miss."""
 
 _MAX_DEPTH = 32

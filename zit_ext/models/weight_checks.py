@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ModelError, ModelMissingError
 from .weight_files import SeenFile
 from .weight_remedies import ONLY_SAFETENSORS, SUFFIX
+from .zimage_checkpoints import read
 
 SAVED_AS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 """The names under which diffusers and transformers save the weights of a part."""

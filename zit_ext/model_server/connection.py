@@ -57,6 +57,8 @@ class Connection:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._socket = sock
+        self.is_used_up = False
+        """Whether this conversation is to be the last one."""
 
     async def send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
         """Send one message. Raises ServerLostError if the other side is gone or does not take it."""
@@ -76,6 +78,18 @@ class Connection:
             header_length, body_length = unpack(await self._exactly(PREFIX.size), greeting=greeting)
             header = read_header(await self._exactly(header_length))
             return header, await self._exactly(body_length)
+
+    def is_quiet(self) -> bool:
+        """Say whether the next question may go this way: the other side is there, and has said nothing."""
+        if self.is_used_up:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        return False  # it has ended the conversation, or says what nobody asked for
 
     def close(self) -> None:
         """End the conversation; whoever waits for a message here is woken. Twice is fine."""

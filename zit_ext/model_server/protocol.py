@@ -1,8 +1,8 @@
 """What a model server and its clients say to each other. Knows no sockets, no weights and no files.
 
 A message is a frame: sixteen bytes (a mark, the lengths of header and body), a JSON header, raw bytes. One
-connection serves one question; whoever leaves it takes the question back. Frames, handshake and `RETIRE`
-stay as they are in all versions, so that a newer client can send an older server home.
+connection serves one question after another; whoever leaves it takes his question back. Frames, handshake
+and `RETIRE` stay as they are in all versions, so that a newer client can send an older server home.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ZitError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Grows when older servers would not understand a message any more."""
 
 MARK = b"ZIT1"
@@ -54,6 +54,8 @@ SILENCE_SECONDS = 90.0
 SEND_SECONDS = 60.0
 """How long the other side may take to accept a message."""
 HANDSHAKE_SECONDS = 10.0
+REST_SECONDS = 600.0
+"""How long a connection stays open for the next question."""
 
 
 class ProtocolError(ZitError):

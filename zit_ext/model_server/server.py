@@ -69,6 +69,7 @@ class ModelServer:
         self._at_work = 0
         self._strangers = 0
         self._conversations: set[asyncio.Task[None]] = set()
+        self._resting: set[Connection] = set()
         self._ended = asyncio.Event()
         self._retiring = False
 
@@ -94,6 +95,8 @@ class ModelServer:
 
     async def close(self, patience: float = 5.0) -> None:
         """End all conversations. After the weights are closed, so that each has its answer."""
+        for connection in self._resting:
+            connection.close()
         if self._conversations:
             _, late = await asyncio.wait(list(self._conversations), timeout=patience)
             for task in late:
@@ -130,12 +133,14 @@ class ModelServer:
         try:
             peer = await self._welcome(connection)
             header, body = await connection.receive(protocol.HANDSHAKE_SECONDS)
-            self._at_work += 1
-            try:
-                await self._answer(connection, peer, header, body)
-            finally:
-                self._at_work -= 1
-                self._asked_at = time.monotonic()
+            while True:
+                self._at_work += 1
+                try:
+                    await self._answer(connection, peer, header, body)
+                finally:
+                    self._at_work -= 1
+                    self._asked_at = time.monotonic()
+                header, body = await self._next_question(connection)
         except (ProtocolError, ServerLostError) as error:
             # Strangers get no word: neither an error nor a hint of who lives here.
             log.debug("a conversation ended: %s", error)
@@ -143,6 +148,16 @@ class ModelServer:
             log.exception("a conversation failed")
         finally:
             connection.close()
+
+    async def _next_question(self, connection: Connection) -> tuple[dict[str, Any], bytes]:
+        self._resting.add(connection)
+        try:
+            while True:
+                header, body = await connection.receive(protocol.REST_SECONDS)
+                if header.get("op") != protocol.CANCEL:  # it came too late for the last one
+                    return header, body
+        finally:
+            self._resting.discard(connection)
 
     async def _welcome(self, connection: Connection) -> Peer:
         self._strangers += 1

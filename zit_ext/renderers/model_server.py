@@ -28,6 +28,7 @@ from ..settings import Settings
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
+_MOST_RESTING = 4
 
 
 class ServerRenderer:
@@ -48,6 +49,7 @@ class ServerRenderer:
         self._fields = fields
         self._closed = False
         self._asking: set[asyncio.Task[Any]] = set()
+        self._resting: list[Connection] = []
         self.environments = ServerEnvironments(
             self._home.environments, facts=self._facts, tell=self._tell_environment
         )
@@ -107,6 +109,8 @@ class ServerRenderer:
             task.cancel()
         if self._asking:
             await asyncio.wait(list(self._asking), timeout=patience)
+        while self._resting:
+            self._resting.pop().close()
 
     # Conversations
 
@@ -123,7 +127,11 @@ class ServerRenderer:
             return None
         connection, peer = reached
         try:
-            return await _converse(connection, wanted, what, None) if peer.is_alike else None
+            if not peer.is_alike:
+                return None
+            told, body = to_wire(what)
+            await connection.send({"op": wanted, "what": told}, body)
+            return await _hear(connection, None)
         except (ServerLostError, EngineClosedError):
             return None
         finally:
@@ -145,14 +153,46 @@ class ServerRenderer:
             raise
 
     async def _start_and_ask(self, wanted: str, what: object, watcher: Watcher | None) -> Any:
-        connection = await server_for(self._home, self._settings, ServerPython.of(self._settings))
+        told, body = to_wire(what)
+        question = {"op": wanted, "what": told}
+        connection = await self._asked_at_once(question, body)
         try:
-            return await _converse(connection, wanted, what, watcher)
+            if connection is None:
+                connection = await server_for(self._home, self._settings, ServerPython.of(self._settings))
+                await connection.send(question, body)
+            answer = await _hear(connection, watcher)
+            self._rest(connection)
+            connection = None
+            return answer
         except EngineClosedError as error:
             # It is about to end, and this came too late: that is no reason to fail.
             raise ServerLostError(str(error)) from error
         finally:
+            if connection is not None:
+                connection.close()
+
+    async def _asked_at_once(self, question: Mapping[str, Any], body: bytes) -> Connection | None:
+        """Return a connection from before over which this was asked; None if there is none that lives."""
+        while self._resting:
+            connection = self._resting.pop()
+            try:
+                if connection.is_quiet():
+                    await connection.send(question, body)
+                    return connection
+            except ServerLostError:
+                pass
+            except BaseException:
+                connection.close()
+                raise
             connection.close()
+        return None
+
+    def _rest(self, connection: Connection) -> None:
+        """Keep the connection for the next question: a handshake less."""
+        if self._closed or len(self._resting) >= _MOST_RESTING or not connection.is_quiet():
+            connection.close()
+        else:
+            self._resting.append(connection)
 
     # What keys are made of
 
@@ -181,14 +221,10 @@ class ServerRenderer:
             telling.add_done_callback(self._asking.discard)
 
 
-async def _converse(connection: Connection, wanted: str, what: object, watcher: Watcher | None) -> Any:
-    """Return the server's answer to this question. Raises the error that it met, or ServerLostError."""
-    stopping: asyncio.Task[None] | None = None
+async def _hear(connection: Connection, watcher: Watcher | None) -> Any:
+    """Return the server's answer to what was asked. Raises the error that it met, or ServerLostError."""
+    stopping = None if watcher is None else asyncio.ensure_future(_pass_on_stop(connection, watcher))
     try:
-        told, body = to_wire(what)
-        await connection.send({"op": wanted, "what": told}, body)
-        if watcher is not None:
-            stopping = asyncio.ensure_future(_pass_on_stop(connection, watcher))
         return await _answer(connection, watcher)
     except ProtocolError as error:
         raise ServerLostError(str(error)) from error
@@ -255,5 +291,6 @@ class _Teller:
 async def _pass_on_stop(connection: Connection, watcher: Watcher) -> None:
     while not watcher.wants_stop():  # noqa: ASYNC110 - a watcher is asked, it does not call
         await asyncio.sleep(_LOOK_SECONDS)
+    connection.is_used_up = True  # the answer may cross this on its way
     with contextlib.suppress(ServerLostError):
         await connection.send({"op": protocol.CANCEL})

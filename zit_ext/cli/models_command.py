@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import ModelError, RequestError
+from ..found_weights import FoundWeights, found_weights
 from ..models import hub_cache
 from ..models.ledger import Ledger
 from ..models.naming import model_named
@@ -15,7 +16,6 @@ from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
 from . import human
 from .context import Context
-from .found_weights import FoundWeights, found_weights
 from .held_weights import held_rows, show_held
 from .parser import Commands
 

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..auditing import Audit, Finding, FindSource, audit, neutral
 from ..errors import RequestError
+from ..found_weights import source_of
 from ..records import Entry
 from ..results.selection import Selection
 from ..results.store import ResultStore
 from ..results.verifying import VerifyReport
 from ..runtime import Runtime
 from . import human
-from .auditing import Audit, Finding, FindSource, audit, neutral
 from .context import Context
 from .entry_rows import SHORT
-from .found_weights import source_of
 from .parser import Commands
 from .progress import bar
 from .request_options import number

@@ -132,6 +132,7 @@ ABOUT: Mapping[tuple[str, str], About] = {
         types=("image/webp", *_PICTURE),
         statuses=(200, 304),
     ),
+    ("POST", "/zit/v1/entries/{key}/audit"): About("Render an entry again, and compare", ref("Audit")),
     ("GET", "/zit/v1/answers"): About(
         "The latest answers of this process",
         record({"answers": list_of(ref("Answered"))}),

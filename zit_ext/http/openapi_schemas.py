@@ -210,6 +210,18 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     "Answered": record(_ANSWERED),
+    "Audit": record(
+        {
+            "auditable": FLAG,
+            "identical": FLAG,
+            "why": MAYBE_TEXT,
+            "seconds": MAYBE_NUMBER,
+            "differing_pixels": {"type": ["integer", "null"]},
+            "largest_difference": {"type": ["integer", "null"]},
+            "rendered": MAYBE_TEXT,
+            "difference": MAYBE_TEXT,
+        }
+    ),
     "History": record(
         {
             "step": WHOLE,

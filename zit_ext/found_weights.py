@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelError, ModelMissingError, RequestError
-from ..models import hub_cache
-from ..models.resolver import Resolver
-from ..models.weight_files import look
-from ..models.weights import SUBFOLDERS, Kind
-from ..policy import with_defaults
-from ..records import LoraRef, Request
-from ..settings import Settings
+from .errors import ModelError, ModelMissingError, RequestError
+from .models import hub_cache
+from .models.resolver import Resolver
+from .models.weight_files import look
+from .models.weights import SUBFOLDERS, Kind
+from .policy import with_defaults
+from .records import LoraRef, Request
+from .settings import Settings
 
 DEPTH = 5
 PIPELINE = "model_index.json"

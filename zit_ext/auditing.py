@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from ..errors import ModelError, PluginError, RequestError, ZitError
-from ..fingerprint import differing_fields, fingerprint
-from ..questions import environment_digest, environment_name, is_pending
-from ..records import (
+from .errors import ModelError, PluginError, RequestError, ZitError
+from .fingerprint import differing_fields, fingerprint
+from .questions import environment_digest, environment_name, is_pending
+from .records import (
     CacheMode,
     Entry,
     FieldValue,
@@ -23,11 +23,12 @@ from ..records import (
     LoraRef,
     ModelRef,
     Request,
+    Result,
     SchedulerRef,
 )
-from ..results.details import EntryDetails
-from ..runtime import Runtime
-from ..settings import Settings
+from .results.details import EntryDetails
+from .runtime import Runtime
+from .settings import Settings
 
 FindSource = Callable[[str], "str | None"]
 """Where a file with this digest was seen last."""
@@ -58,35 +59,55 @@ def neutral(settings: Settings) -> Settings:
     )  # fmt: skip
 
 
+class NotAuditableError(LookupError):
+    """What the entry was made from is not known or not the same any more. The message says what."""
+
+
 def audit(details: EntryDetails, runtime: Runtime, find_source: FindSource) -> Audit:
-    """Render the entry's request again, and compare. The runtime's settings are `neutral`."""
-    entry, stored = details.entry, details.fields
-    if details.redacted:
-        return Audit(entry, Finding.NOT_AUDITABLE, "its prompt is not stored")
+    """Render the entry's request again, and compare. The runtime's settings are `neutral`. Blocks."""
+    entry = details.entry
     try:
-        request = request_of_fields(stored, entry.model, find_source)
-        changed = _changed(request, stored, entry.key, runtime)
-    except (LookupError, ModelError, PluginError, RequestError) as error:
-        return Audit(entry, Finding.NOT_AUDITABLE, str(error.args[0] if error.args else error))
-    if changed:
-        return Audit(entry, Finding.NOT_AUDITABLE, changed)
+        request = request_again(details, runtime, find_source)
+    except (NotAuditableError, ModelError, PluginError, RequestError) as error:
+        return Audit(entry, Finding.NOT_AUDITABLE, str(error))
     try:
-        result = runtime.generate_blocking(replace(request, cache=CacheMode.BYPASS))
+        result = runtime.generate_blocking(request)
     except ZitError as error:
         return Audit(entry, Finding.NOT_AUDITABLE, f"the render failed: {error}")
+    return judged(entry, result)
+
+
+def request_again(details: EntryDetails, runtime: Runtime, find_source: FindSource) -> Request:
+    """Return the request that renders the entry again under this runtime's settings, past the cache. Blocks.
+
+    Raises NotAuditableError, and what the files, the plugins and the door raise.
+    """
+    entry, stored = details.entry, details.fields
+    if details.redacted:
+        raise NotAuditableError("its prompt is not stored")
+    request = request_of_fields(stored, entry.model, find_source)
+    # What the settings add, they would add to the render too.
+    changed = _changed(runtime.engine.at_the_door(request), stored, entry.key, runtime)
+    if changed:
+        raise NotAuditableError(changed)
+    return replace(request, cache=CacheMode.BYPASS)
+
+
+def judged(entry: Entry, result: Result) -> Audit:
+    """Return what the new render says of the entry."""
     if result.digest == entry.content_digest:
         return Audit(entry, Finding.SAME)
     return Audit(entry, Finding.DIFFERS, f"rendered again, its digest is {result.digest}")
 
 
 def request_of_fields(stored: Mapping[str, FieldValue], model: str, find_source: FindSource) -> Request:
-    """Return the request that has these fields. Raises LookupError that says what is not known any more.
+    """Return the request that has these fields. Raises NotAuditableError.
 
     Fields of plugins stay out: the plugins give them again.
     """
     made: dict[str, Any] = {each.name: stored[each.name] for each in fields(Request) if each.name in stored}
     if made.get("image") is not None:
-        raise LookupError("the picture that it started from is not stored")
+        raise NotAuditableError("the picture that it started from is not stored")
     made["extra"] = {
         name.removeprefix("extra."): value for name, value in stored.items() if name.startswith("extra.")
     }
@@ -112,7 +133,7 @@ def _model(stored: Mapping[str, Any], source: str, find_source: FindSource) -> M
 def _source(words: str, digest: str, find_source: FindSource) -> str:
     source = find_source(digest)
     if source is None:
-        raise LookupError(f"its {words} {digest[:12]} is not known on this machine any more")
+        raise NotAuditableError(f"its {words} {digest[:12]} is not known on this machine any more")
     return source
 
 

@@ -152,9 +152,11 @@ def environment_digest(record: Mapping[str, FieldValue]) -> str:
 
 def files_of(request: Request) -> list[tuple[str, FileRef]]:
     """Return everything in the request that names files of weights, with what it is there for."""
+    model = request.model
+    parts = [("text_encoder", model.text_encoder), ("vae", model.vae)]
     return [
-        ("model", request.model),
-        *request.model.parts.items(),
+        ("model", model),
+        *((role, part) for role, part in parts if part is not None),
         *(("lora", lora) for lora in request.loras),
     ]
 
@@ -166,7 +168,12 @@ def identities_of(request: Request) -> tuple[str, ...]:
 
 def with_digests_of(request: Request, hashed: Request) -> Request:
     """Return the request with the digests of another one that names the same files in the same order."""
-    model = replace(request.model, digest=hashed.model.digest, **hashed.model.parts)  # type: ignore[arg-type]
+    model = replace(
+        request.model,
+        digest=hashed.model.digest,
+        text_encoder=hashed.model.text_encoder,
+        vae=hashed.model.vae,
+    )
     loras = zip(request.loras, hashed.loras, strict=True)
     return replace(
         request, model=model, loras=tuple(replace(one, digest=other.digest) for one, other in loras)

@@ -121,7 +121,11 @@ def _known(source_of: Any, field: str, ref: Any) -> Any:
 
 def _known_model(source_of: Any, model: ModelRef) -> ModelRef:
     known: ModelRef = _known(source_of, "model", model)
-    parts = {name: _known(source_of, f"model.{name}", part) for name, part in known.parts.items()}
+    parts = {
+        name: _known(source_of, f"model.{name}", part)
+        for name, part in (("text_encoder", known.text_encoder), ("vae", known.vae))
+        if part is not None
+    }
     return replace(known, **parts)
 
 

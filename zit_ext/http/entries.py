@@ -96,25 +96,30 @@ def stats_of(call: Call, namespace: str | None) -> dict[str, Any]:
 
 
 async def entries(call: Call) -> Answer:
-    """Answer with a page of entries, the newest first unless `order` says otherwise."""
-    selection = selection_of(call)
+    """Answer with a page of entries, the newest first unless `order` says otherwise.
+
+    `total=true` has all that fit counted, too.
+    """
+    query = dict(call.asked.query)
+    counted = flag("total", query.pop("total", "false"))
+    selection = selection_of(call, query)
     # One more than asked for says whether there are more.
     one_more = replace(selection, limit=selection.limit + 1)
     found = await asyncio.to_thread(call.runtime.store.entries, one_more)
     page = found[: selection.limit]
-    return json_answer(
-        {
-            "entries": [shown(call, each) for each in page],
-            "offset": selection.offset,
-            "limit": selection.limit,
-            "more": len(found) > len(page),
-        }
-    )
+    told = {
+        "entries": [shown(call, each) for each in page],
+        "offset": selection.offset,
+        "limit": selection.limit,
+        "more": len(found) > len(page),
+    }
+    if counted:
+        told["total"] = await asyncio.to_thread(call.runtime.store.count, selection)
+    return json_answer(told)
 
 
-def selection_of(call: Call) -> Selection:
+def selection_of(call: Call, query: dict[str, str]) -> Selection:
     """Return the entries that a query names, in the caller's namespace. Raises RequestError, HttpError."""
-    query = dict(call.asked.query)
     chosen: dict[str, Any] = {"namespace": call.who.seen_namespace(query.pop("namespace", None))}
     for name in _TEXTS:
         if name in query:
@@ -146,7 +151,7 @@ async def compare(call: Call) -> Answer:
     one = await asyncio.to_thread(visible, call, call.names["key"])
     other = await asyncio.to_thread(visible, call, call.names["other"])
     found = differences(one.fields, other.fields, readable=not (one.redacted or other.redacted))
-    return json_answer({"keys": [one.entry.key, other.entry.key], "differences": _pairs(found)})
+    return json_answer({"keys": [one.entry.key, other.entry.key], "differences": pairs(found)})
 
 
 async def remove_one(call: Call) -> Answer:
@@ -202,7 +207,7 @@ def _explained(call: Call, found: Explanation) -> dict[str, Any]:
         "key": found.key,
         "entry": None if found.entry is None else shown(call, found.entry),
         "nearest": None if found.nearest is None else shown(call, found.nearest),
-        "differences": _pairs(found.differences or {}),
+        "differences": pairs(found.differences or {}),
     }
 
 
@@ -215,7 +220,7 @@ def shown(call: Call, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _pairs(found: Mapping[str, tuple[FieldValue, FieldValue]]) -> dict[str, list[Any]]:
+def pairs(found: Mapping[str, tuple[FieldValue, FieldValue]]) -> dict[str, list[Any]]:
     return {name: [json_fields(one), json_fields(other)] for name, (one, other) in found.items()}
 
 

@@ -13,9 +13,10 @@ from . import (
     generating,
     health,
     history,
-    metrics,
+    nearest,
     openai_dialect,
     openapi,
+    pages,
     thumbnails,
 )
 from .service import Route
@@ -34,16 +35,12 @@ def zit_routes() -> list[Route]:
         *answers.routes(),
         *history.routes(),
         *events.routes(),
-        *metrics.routes(),
         *openapi.routes(),
+        *nearest.routes(),
+        *pages.routes(),
     ]
 
 
 def all_routes() -> list[Route]:
     """Return every route of the program `zit-ext serve`."""
-    return [
-        *zit_routes(),
-        *metrics.program_routes(),
-        *openai_dialect.routes(),
-        *a1111_dialect.routes(),
-    ]
+    return [*zit_routes(), *pages.home(), *openai_dialect.routes(), *a1111_dialect.routes()]

@@ -57,6 +57,7 @@ _PAGE: Mapping[str, Schema] = {
     "order": {"enum": list(ORDERS)},
     "limit": {"type": "integer", "minimum": 1, "maximum": 500},
     "offset": _COUNT,
+    "total": FLAG,
 }
 _BY_URL = {
     name: schema
@@ -65,12 +66,7 @@ _BY_URL = {
 }
 _MODEL_NAME = record({}, {"model": MAYBE_TEXT})
 _PICTURE = ("image/png",)
-_METRICS = About(
-    "Metrics for Prometheus",
-    TEXT,
-    types=("text/plain", "application/openmetrics-text"),
-    statuses=(200, 501),
-)
+_PAGE_TYPES = ("text/html",)
 _LIST_NAMES = (
     "sd-models samplers schedulers sd-vae upscalers latent-upscale-modes hypernetworks face-restorers "
     "realesrgan-models prompt-styles loras script-info"
@@ -116,6 +112,11 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("GET", "/zit/v1/entries/{key}/differences/{other}"): About(
         "The fields in which two entries differ", ref("Differences")
     ),
+    ("GET", "/zit/v1/entries/{key}/nearest"): About(
+        "The entries that differ from one in the fewest fields",
+        ref("Nearest"),
+        query={"limit": {"type": "integer", "minimum": 1, "maximum": 20}, "older": FLAG},
+    ),
     ("DELETE", "/zit/v1/entries/{key}"): About("Remove one entry", record({"removed": WHOLE})),
     ("POST", "/zit/v1/entries/remove"): About("Remove entries", record({"removed": WHOLE}), ref("Keys")),
     ("POST", "/zit/v1/entries/pin"): About("Keep entries", record({"pinned": WHOLE}), ref("Keys")),
@@ -143,8 +144,6 @@ ABOUT: Mapping[tuple[str, str], About] = {
         ref("History"),
         query={"namespace": TEXT, "hours": {"type": "number", "minimum": 0.1, "maximum": 17520}},
     ),
-    ("GET", "/zit/v1/metrics"): _METRICS,
-    ("GET", "/metrics"): _METRICS,
     ("GET", "/zit/v1/events"): About(
         "What happens, as it happens", TEXT, query={"namespace": TEXT}, types=(EVENTS,), statuses=(200, 429)
     ),
@@ -159,6 +158,12 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ),
     ("GET", "/zit/v1/queue"): About("What is being made", record({"running": list_of({"type": "object"})})),
     ("POST", "/zit/v1/queue/{number}/stop"): About("Stop one picture", record({"stopped": FLAG})),
+    ("GET", "/zit/"): About("The dashboard", TEXT, types=_PAGE_TYPES, statuses=(200, 304)),
+    ("GET", "/zit"): About("Leads to the dashboard", TEXT, types=_PAGE_TYPES, statuses=(200, 307)),
+    ("GET", "/"): About("Leads to the dashboard", TEXT, types=_PAGE_TYPES, statuses=(200, 307)),
+    ("GET", "/zit/assets/{path...}"): About(
+        "A file of the dashboard", TEXT, types=("text/javascript", "text/css"), statuses=(200, 304)
+    ),
     ("POST", "/v1/images/generations"): About(
         "OpenAI's Images API", ref("OpenAIGenerated"), ref("OpenAIGenerate")
     ),

@@ -50,7 +50,6 @@ REQUEST_FIELDS: Mapping[str, Schema] = {
                     "dtype": {"enum": ["auto", "bfloat16", "float16", "float32"]},
                     "text_encoder": {"anyOf": [_FILE, {"type": "null"}]},
                     "vae": {"anyOf": [_FILE, {"type": "null"}]},
-                    "tokenizer": {"anyOf": [_FILE, {"type": "null"}]},
                     "attention": TEXT,
                     "vae_tiling": FLAG,
                     "offload": {"enum": ["none", "model", "group"]},
@@ -197,7 +196,12 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Entry": record(_ENTRY),
     "EntryDetails": record({**_ENTRY, "fields": {"type": "object"}, "redacted": FLAG}),
-    "Entries": record({"entries": list_of(ref("Entry")), "offset": WHOLE, "limit": WHOLE, "more": FLAG}),
+    "Entries": record(
+        {"entries": list_of(ref("Entry")), "offset": WHOLE, "limit": WHOLE, "more": FLAG}, {"total": WHOLE}
+    ),
+    "Nearest": record(
+        {"key": DIGEST, "nearest": list_of(record({"entry": ref("Entry"), "differences": _PAIRS}))}
+    ),
     "Differences": record({"keys": list_of(DIGEST), "differences": _PAIRS}),
     "Explanation": record(
         {

@@ -52,6 +52,10 @@ class Administration(Running):
         """Return the entries that fit, the newest first unless the selection says otherwise."""
         return self._read(lambda db: details.select(db, selection or Selection(), self._now()))
 
+    def count(self, selection: Selection) -> int:
+        """Return how many entries fit, whatever the selection's limit."""
+        return self._read(lambda db: details.count(db, selection, self._now()))
+
     def entry(self, key: str) -> EntryDetails | None:
         """Return the entry whose key begins so. Raises RequestError if several do, or none can."""
         return self._read(lambda db: details.details_of(db, self._place.dictionaries, key))

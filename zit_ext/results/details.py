@@ -38,6 +38,12 @@ def select(db: sqlite3.Connection, selection: Selection, now: float) -> list[Ent
     return [row.entry for row in rows(db, *selection.question(now))]
 
 
+def count(db: sqlite3.Connection, selection: Selection, now: float) -> int:
+    """Return how many entries fit, whatever the selection's limit."""
+    found: int = db.execute(*selection.counting(now)).fetchone()[0]
+    return found
+
+
 def keys_like(db: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
     """Return keys that begin so. Raises RequestError if no key can."""
     if not _PREFIX.fullmatch(prefix):

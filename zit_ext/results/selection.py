@@ -48,8 +48,22 @@ class Selection:
         """Return the rest of a SELECT, and its values. Raises RequestError for an unknown order."""
         if self.order not in ORDERS:
             raise RequestError("order", self.order, f"allowed is one of {', '.join(ORDERS)}")
+        joins, where, values = self._conditions(now)
+        order = f"ORDER BY {ORDERS[self.order]}"
+        # First which, then all about them: sorting whole rows would drag every prompt and field along.
+        chosen = f"SELECT e.id FROM entries e {joins}{where}{order} LIMIT ? OFFSET ?"
+        return f"WHERE e.id IN ({chosen}) {order}", [*values, self.limit or -1, self.offset]
+
+    def counting(self, now: float) -> tuple[str, list[object]]:
+        """Return the SELECT that counts all that fit, whatever the limit, and its values."""
+        joins, where, values = self._conditions(now)
+        return f"SELECT count(*) FROM entries e {joins}{where}", values
+
+    def _conditions(self, now: float) -> tuple[str, str, list[object]]:
+        """Return the tables that are needed beside the entries, the conditions, and their values."""
         conditions: list[str] = []
         values: list[object] = []
+        joins: list[str] = []
 
         def add(condition: str, *value: object) -> None:
             conditions.append(condition)
@@ -59,8 +73,10 @@ class Selection:
             add("d.prompt LIKE ? ESCAPE '\\'", _part(self.prompt))
         if self.model is not None:
             add("d.model LIKE ? ESCAPE '\\'", _part(self.model))
+        if conditions:
+            joins.append("JOIN details d ON d.id = e.id ")
         if self.namespace is not None:
-            add("n.name = ?", self.namespace)
+            add("e.namespace = (SELECT id FROM namespaces WHERE name = ?)", self.namespace)
         if self.created_after is not None:
             add("e.created_at >= ?", self.created_after)
         if self.created_before is not None:
@@ -74,8 +90,7 @@ class Selection:
         if self.stale is not None:
             add("coalesce(e.expires_at <= ?, 0) = ?", now, self.stale)
         where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-        limits = [self.limit or -1, self.offset]
-        return f"{where}ORDER BY {ORDERS[self.order]} LIMIT ? OFFSET ?", [*values, *limits]
+        return "".join(joins), where, values
 
 
 def _part(text: str) -> str:

@@ -90,12 +90,13 @@ class Memo:
         if self._settings.disable_cache or self._settings.debug:
             raise NotKeyableError("the cache is switched off in the settings")
         order = upstream(dynprompt.get_node, link)
+        folders = host.folders()
         described = describe(
             link,
             node_of=dynprompt.get_node,
             class_of=host.node_class,
             changed={node_id: await host.changed(dynprompt.get_node(node_id)) for node_id in order},
-            files_of=lambda name, literals: named_files(name, literals, host.folders()),
+            files_of=lambda name, literals: named_files(name, literals, folders),
             trusted=frozenset(self._settings.trusted_packs),
         )
         try:

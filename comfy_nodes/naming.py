@@ -6,8 +6,10 @@ would cost a stale answer.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,20 @@ class Folders:
     input: str
     output: str
     temp: str
+
+    @functools.cached_property
+    def by_ending(self) -> Mapping[str, Sequence[str]]:
+        """Where files with an ending may lie, in the host's order."""
+        found: dict[str, list[str]] = {}
+        for places, endings in self.models.values():
+            for ending in endings:
+                found.setdefault(ending, []).extend(places)
+        return found
+
+    @functools.cached_property
+    def of_folders(self) -> Sequence[tuple[Sequence[str], frozenset[str]]]:
+        """The kinds of which a whole folder may be named."""
+        return [kind for kind in self.models.values() if "folder" in kind[1]]
 
 
 def named_files(class_type: str, literals: Mapping[str, Any], folders: Folders) -> Iterator[tuple[str, Path]]:
@@ -55,18 +71,19 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
-    for embedding in _EMBEDDING.findall(text):
-        yield from _embedding(embedding, folders)
+    if "embedding:" in text:
+        for embedding in _EMBEDDING.findall(text):
+            yield from _embedding(embedding, folders)
     if not text.strip("./ ") or len(text) > _LONGEST_NAME or "\n" in text or "\0" in text:
         return
     if text.startswith(("http://", "https://")):
         raise NotKeyableError(f"{class_type} names an address on the network")
     ending = os.path.splitext(text)[1].lower()  # noqa: PTH122 - once for every text of a graph
-    inside = os.path.relpath(os.path.join("/", text), "/") if ending else text  # noqa: PTH118 - as the host does
-    for places, endings in folders.models.values():
-        if ending in endings:
-            yield from _in(places, inside)
-        elif "folder" in endings and any(os.path.isdir(os.path.join(each, text)) for each in places):  # noqa: PTH112, PTH118
+    if ending in folders.by_ending:
+        inside = os.path.relpath(os.path.join("/", text), "/") if ending else text  # noqa: PTH118 - as the host does
+        yield from _in(folders.by_ending[ending], inside)
+    for places, endings in folders.of_folders:
+        if ending not in endings and any(os.path.isdir(os.path.join(each, text)) for each in places):  # noqa: PTH112, PTH118
             raise NotKeyableError(f"{class_type} names the folder {text}")
     if class_type == "VAELoader" and not ending:
         yield from _starting_with(text, folders)
@@ -96,13 +113,15 @@ def _starting_with(text: str, folders: Folders) -> Iterator[Path]:
 
 def _loose(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     """Yield what a name means outside of the model folders: an upload, an output, a path."""
-    marked = _PLACES.search(text)
+    marked = _PLACES.search(text) if text.endswith("]") else None
     name = text[: marked.start()] if marked else text
     place = getattr(folders, marked[1]) if marked else folders.input
-    for path in (os.path.join(place, name), name if os.path.isabs(name) else ""):  # noqa: PTH117, PTH118
-        if not path:
-            continue
-        if os.path.isfile(path):  # noqa: PTH113
-            yield Path(path)
-        elif os.path.isdir(path):  # noqa: PTH112
-            raise NotKeyableError(f"{class_type} names the folder {text}")
+    path = os.path.join(place, name)  # noqa: PTH118 - an absolute name stays as it is
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return
+    if stat.S_ISREG(mode):
+        yield Path(path)
+    elif stat.S_ISDIR(mode):
+        raise NotKeyableError(f"{class_type} names the folder {text}")

@@ -22,6 +22,8 @@ HEAVY = {
     "modules",
     "gradio",
     "aiohttp",
+    "prometheus_client",
+    "pynvml",
 }
 NEED_AIOHTTP = {"zit_ext.http.aiohttp_app", "zit_ext.http.serving"}
 """The two that stand between aiohttp and the handlers; the program imports them when it serves."""

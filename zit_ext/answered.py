@@ -60,8 +60,11 @@ class Answered:
     request_id: str | None
 
 
-def answered_of(result: Result, at: float) -> Answered:
-    """Return what is told of a result that was answered at that time."""
+def answered_of(result: Result, at: float, namespace: str = "default") -> Answered:
+    """Return what is told of a result that was answered at that time.
+
+    `namespace` is that of the settings, for which "default" stands in a request.
+    """
     status, request = result.status, result.request
     return Answered(
         at=at,
@@ -75,7 +78,7 @@ def answered_of(result: Result, at: float) -> Answered:
         seconds=result.seconds,
         saved_seconds=result.saved_seconds,
         render_seconds=0.0 if status.collapsed else result.render_seconds,
-        namespace=request.namespace,
+        namespace=namespace if request.namespace == "default" else request.namespace,
         model=request.model.source,
         prompt=request.prompt,
         seed=request.seed,

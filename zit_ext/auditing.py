@@ -124,7 +124,7 @@ def request_of_fields(stored: Mapping[str, FieldValue], model: str, find_source:
 
 def _model(stored: Mapping[str, Any], source: str, find_source: FindSource) -> ModelRef:
     made = {name: value for name, value in stored.items() if name != "digest"}
-    for part, words in (("text_encoder", "text encoder"), ("vae", "VAE")):
+    for part, words in (("text_encoder", "text encoder"), ("vae", "VAE"), ("tokenizer", "tokenizer")):
         if made.get(part) is not None:
             made[part] = FileRef(source=_source(words, made[part]["digest"], find_source))
     return ModelRef(**made, source=source)

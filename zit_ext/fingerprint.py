@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
 from dataclasses import is_dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ from enum import Enum
 from .errors import FieldClashError, PluginError
 from .records import FieldValue, Fingerprint
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when equal fields would no longer mean equal pictures. It makes every entry a miss."""
 
 _MAX_DEPTH = 32
@@ -43,76 +43,112 @@ def canonical_bytes(value: FieldValue) -> bytes:
     b'{s1:as1:xs1:b[i1;n]}'
     """
     out: list[bytes] = []
-    _spell(value, "", out)
+    try:
+        _spell(value, 0, out)
+    except _NoSpellingError as error:
+        raise error.told() from error.__cause__
     return b"".join(out)
 
 
-def _spell(value: FieldValue, path: str, out: list[bytes]) -> None:
-    if path.count("\0") > _MAX_DEPTH:
-        raise _no_spelling(path, "is nested too deeply")
-    if value is None:
+def _spell(value: FieldValue, depth: int, out: list[bytes]) -> None:
+    # Graphs of other programs come to thousands of values: what is frequent is asked first, and where we
+    # are is worked out only if something has no spelling.
+    kind = type(value)
+    if kind is str:
+        _spell_text(value, out)
+    elif depth > _MAX_DEPTH:
+        raise _NoSpellingError("is nested too deeply")
+    elif kind is dict:
+        _spell_mapping(value, depth, out)
+    elif kind is list or kind is tuple:
+        _spell_list(value, depth, out)
+    elif value is None:
         out.append(b"n")
     elif isinstance(value, bool):
         out.append(b"t" if value else b"f")
     elif isinstance(value, Enum):
-        _spell(value.value, path, out)
+        _spell(value.value, depth, out)
     elif isinstance(value, int):
         out.append(b"i%d;" % value)
     elif isinstance(value, float):
-        _spell_float(value, path, out)
+        _spell_float(value, out)
     elif isinstance(value, str):
-        _spell_text(value, path, out)
+        _spell_text(value, out)
     elif isinstance(value, bytes):
         out.append(b"b%d:" % len(value) + value)
     elif is_dataclass(value) and not isinstance(value, type):
         record = {each.name: getattr(value, each.name) for each in fields_of(value) if each.compare}
-        _spell(record, path, out)
+        _spell(record, depth, out)
     elif isinstance(value, Mapping):
-        _spell_mapping(value, path, out)
+        _spell_mapping(value, depth, out)
     elif isinstance(value, (tuple, list)):
-        out.append(b"[")
-        for index, inner in enumerate(value):
-            _spell(inner, f"{path}\0{index}", out)
-        out.append(b"]")
+        _spell_list(value, depth, out)
     else:
-        raise _no_spelling(path, f"is a {type(value).__name__}")
+        raise _NoSpellingError(f"is a {kind.__name__}")
 
 
-def _spell_float(value: float, path: str, out: list[bytes]) -> None:
+def _spell_float(value: float, out: list[bytes]) -> None:
     if not math.isfinite(value):
-        raise _no_spelling(path, f"is {value}")
+        raise _NoSpellingError(f"is {value}")
     if value.is_integer():
         out.append(b"i%d;" % int(value))
     else:
         out.append(b"d" + struct.pack(">d", value))
 
 
-def _spell_text(value: str, path: str, out: list[bytes]) -> None:
+def _spell_text(value: str, out: list[bytes]) -> None:
     try:
         encoded = value.encode()
     except UnicodeEncodeError as error:
-        raise _no_spelling(path, f"holds half a character at {error.start}") from error
+        raise _NoSpellingError(f"holds half a character at {error.start}") from error
     out.append(b"s%d:" % len(encoded) + encoded)
 
 
-def _spell_mapping(value: Mapping[str, FieldValue], path: str, out: list[bytes]) -> None:
+def _spell_list(value: Sequence[FieldValue], depth: int, out: list[bytes]) -> None:
+    out.append(b"[")
+    index = 0
+    try:
+        for inner in value:
+            _spell(inner, depth + 1, out)
+            index += 1
+    except _NoSpellingError as error:
+        error.path.append(str(index))
+        raise
+    out.append(b"]")
+
+
+def _spell_mapping(value: Mapping[str, FieldValue], depth: int, out: list[bytes]) -> None:
     for name in value:
         if not isinstance(name, str):
-            raise _no_spelling(path, f"has a name that is a {type(name).__name__}, not text")
+            raise _NoSpellingError(f"has a name that is a {type(name).__name__}, not text")
     out.append(b"{")
-    for name in sorted(value, key=lambda each: each.encode("utf-8", "surrogatepass")):
-        _spell_text(name, path, out)
-        _spell(value[name], f"{path}\0{name}", out)
+    for name in sorted(value):  # by code points, and so by the bytes of UTF-8
+        _spell_text(name, out)
+        try:
+            _spell(value[name], depth + 1, out)
+        except _NoSpellingError as error:
+            error.path.append(name)
+            raise
     out.append(b"}")
 
 
-def _no_spelling(path: str, what: str) -> PluginError:
-    field = ".".join(path.split("\0")[1:]) or "the fields"
-    owner = field.split(".")[0] if "." in field else "zit_ext"
-    return PluginError(
-        owner,
-        f"fingerprint field {field} {what}; allowed are text, numbers, bool, None, bytes, lists and dicts",
-    )
+class _NoSpellingError(Exception):
+    """A value has no one spelling; on its way out it learns where it was."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path: list[str] = []
+        """Names from the innermost to the outermost."""
+
+    def told(self) -> PluginError:
+        field = ".".join(reversed(self.path)) or "the fields"
+        owner = field.split(".")[0] if "." in field else "zit_ext"
+        return PluginError(
+            owner,
+            f"fingerprint field {field} {self.what}; "
+            "allowed are text, numbers, bool, None, bytes, lists and dicts",
+        )
 
 
 def read_canonical(data: bytes) -> FieldValue:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from .answered import EDGES, Answered, answered_of, bin_of
@@ -85,9 +85,7 @@ class Metrics:
 
     def answered(self, result: Result) -> None:
         """Count one answered request."""
-        one = answered_of(result, time.time())
-        if one.namespace == "default":
-            one = replace(one, namespace=self.namespace)
+        one = answered_of(result, time.time(), self.namespace)
         with self._lock:
             self._count(one)
         for told in self._on_answer:

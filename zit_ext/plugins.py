@@ -200,8 +200,8 @@ class Hooks:
 
 def _opened_as(model: ModelRef) -> tuple[object, ...]:
     """Return what tells one opened pipeline from another, whether or not its files are hashed by now."""
-    files = tuple(part.identity if part else None for part in (model, model.text_encoder, model.vae))
-    return (*files, model.dtype, model.attention, model.vae_tiling, model.offload)
+    parts = tuple((name, part.identity) for name, part in model.parts.items())
+    return (model.identity, parts, model.dtype, model.attention, model.vae_tiling, model.offload)
 
 
 def _checked_pipeline(answer: Any) -> Pipeline:

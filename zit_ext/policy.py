@@ -276,9 +276,8 @@ def _model(model: ModelRef) -> ModelRef:
     _file("model", model)
     if not isinstance(model, ModelRef):
         raise _wrong("model", model, "give a ModelRef")
-    for field, part in (("model.text_encoder", model.text_encoder), ("model.vae", model.vae)):
-        if part is not None:
-            _file(field, part)
+    for name, part in model.parts.items():
+        _file(f"model.{name}", part)
     _choice("model.dtype", model.dtype, ("auto", "bfloat16", "float16", "float32"))
     _choice("model.offload", model.offload, ("none", "model", "group"))
     _name("model.attention", model.attention)

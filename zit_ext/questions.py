@@ -152,11 +152,9 @@ def environment_digest(record: Mapping[str, FieldValue]) -> str:
 
 def files_of(request: Request) -> list[tuple[str, FileRef]]:
     """Return everything in the request that names files of weights, with what it is there for."""
-    model = request.model
-    parts = [("text_encoder", model.text_encoder), ("vae", model.vae)]
     return [
-        ("model", model),
-        *((role, part) for role, part in parts if part is not None),
+        ("model", request.model),
+        *request.model.parts.items(),
         *(("lora", lora) for lora in request.loras),
     ]
 
@@ -168,12 +166,7 @@ def identities_of(request: Request) -> tuple[str, ...]:
 
 def with_digests_of(request: Request, hashed: Request) -> Request:
     """Return the request with the digests of another one that names the same files in the same order."""
-    model = replace(
-        request.model,
-        digest=hashed.model.digest,
-        text_encoder=hashed.model.text_encoder,
-        vae=hashed.model.vae,
-    )
+    model = replace(request.model, digest=hashed.model.digest, **hashed.model.parts)  # type: ignore[arg-type]
     loras = zip(request.loras, hashed.loras, strict=True)
     return replace(
         request, model=model, loras=tuple(replace(one, digest=other.digest) for one, other in loras)

@@ -86,9 +86,17 @@ class ModelRef(FileRef):
     """Replaces the model's own text encoder (a single file such as `qwen_3_4b`, or a folder)."""
     vae: FileRef | None = None
     """Replaces the model's own VAE (a single file such as `ae`, or a folder)."""
+    tokenizer: FileRef | None = None
+    """A folder with a tokenizer. Where none of the files above brings one, one that is at hand is used."""
     attention: str = "auto"  # auto | a backend that diffusers names, such as native or flash
     vae_tiling: bool = False
     offload: str = "none"  # none | model | group: low-memory modes
+
+    @property
+    def parts(self) -> Mapping[str, FileRef]:
+        """The references of the model's parts that are given, by the names of their fields."""
+        named = (("text_encoder", self.text_encoder), ("vae", self.vae), ("tokenizer", self.tokenizer))
+        return {name: part for name, part in named if part is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

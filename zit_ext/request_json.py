@@ -57,7 +57,7 @@ def _model(value: Any) -> ModelRef:
     if isinstance(value, str):
         return ModelRef(source=value)
     made = dict(_mapping("model", value))
-    for name in ("text_encoder", "vae"):
+    for name in ("text_encoder", "vae", "tokenizer"):
         if made.get(name) is not None:
             made[name] = _part(FileRef, f"model.{name}", made[name])
     model: ModelRef = _record(ModelRef, "model", made)

@@ -179,11 +179,7 @@ class FakeFiles:
         return replace(
             request,
             model=self._found(
-                replace(
-                    model,
-                    text_encoder=model.text_encoder and self._found(model.text_encoder, known_only),
-                    vae=model.vae and self._found(model.vae, known_only),
-                ),
+                replace(model, **{name: self._found(part, known_only) for name, part in model.parts.items()}),
                 known_only,
             ),
             loras=tuple(self._found(lora, known_only) for lora in request.loras),

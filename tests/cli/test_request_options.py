@@ -83,8 +83,12 @@ def test_an_option_of_the_model_sets_it(arguments, name, value):
 
 
 def test_parts_of_the_model_are_replaced_by_their_files():
-    model = request("--vae", "ae", "--text-encoder", "qwen_3_4b").model
-    assert (model.vae.source, model.text_encoder.source) == ("ae", "qwen_3_4b")
+    model = request("--vae", "ae", "--text-encoder", "qwen_3_4b", "--tokenizer", "mine").model
+    assert {name: part.source for name, part in model.parts.items()} == {
+        "text_encoder": "qwen_3_4b",
+        "vae": "ae",
+        "tokenizer": "mine",
+    }
 
 
 def test_loras_keep_their_order_and_strengths():

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 from zit_ext.errors import GenerationStoppedError, ModelError, ModelMissingError
 from zit_ext.models import download as module
-from zit_ext.models import hub_cache
+from zit_ext.models import hub_cache, tokenizers
 from zit_ext.models.digests import Digests
-from zit_ext.models.download import download, ensure_downloaded, main
+from zit_ext.models.download import download, ensure_downloaded, ensure_tokenizer, main
 from zit_ext.models.fetching import WrongBytesError
+from zit_ext.models.single_files import PARTS
 from zit_ext.models.weight_files import look
+from zit_ext.records import TURBO, FileRef, ModelRef
 from zit_ext.settings import Settings
 
 from .conftest import later, safetensors, write, write_model
 from .fake_hub import COMMIT
+from .test_single_files import single
 
 pytestmark = pytest.mark.pipeline  # the hub's client comes with what renders
 
@@ -310,3 +314,84 @@ def test_a_file_in_place_of_the_cache_is_an_error_of_ours(hub, home, get):
     write(hub_cache.cache_folder(), b"a file where the folder should be")
     with pytest.raises(ModelError):
         get()
+
+
+# The tokenizer alone
+
+
+def model_of_single_files(folder):
+    files = {part: write(folder / f"{part}.safetensors", single(part)) for part in PARTS}
+    return ModelRef(
+        source=str(files["transformer"]),
+        text_encoder=FileRef(source=str(files["text_encoder"])),
+        vae=FileRef(source=str(files["vae"])),
+    )
+
+
+@pytest.fixture
+def alone(hub, hub_home, settings, monkeypatch, tmp_path):
+    """A model of single files without a tokenizer, and a hub that has one."""
+    hub.repo_id = TURBO
+    hub.files = {
+        "tokenizer/tokenizer.json": b"{}",
+        "tokenizer/merges.txt": b"a b",
+        "model_index.json": b"{}",
+        WEIGHTS: safetensors({"a": "F32"}),
+    }
+    really = download
+    monkeypatch.setattr(
+        module, "download", lambda source, **options: really(source, endpoint=hub.address, **options)
+    )
+    return model_of_single_files(tmp_path / "singles")
+
+
+def test_a_tokenizer_comes_without_the_weights(hub, alone, settings):
+    ensure_tokenizer(alone, settings)
+
+    place = hub_cache.snapshot(TURBO)
+    assert sorted(each.relative_to(place).as_posix() for each in place.rglob("*") if each.is_file()) == [
+        "tokenizer/merges.txt",
+        "tokenizer/tokenizer.json",
+    ]
+    assert tokenizers.at_hand(()) == place / "tokenizer"
+    hub.asked.clear()
+    ensure_tokenizer(alone, settings)
+    assert not hub.asked
+
+
+def test_the_model_can_be_downloaded_after_its_tokenizer(hub, alone, settings):
+    ensure_tokenizer(alone, settings)
+    ensure_downloaded(TURBO, settings)
+
+    assert (hub_cache.snapshot(TURBO) / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+def test_a_model_that_needs_none_or_is_not_there_asks_the_hub_for_nothing(hub, alone, settings, tmp_path):
+    write(tmp_path / "mine" / "tokenizer.json", b"{}")
+    other = write(tmp_path / "other.safetensors", safetensors({"of_another_kind": "F32"}))
+    for needless in (
+        ModelRef(source=str(tmp_path / "mine")),
+        ModelRef(source=str(other)),
+        ModelRef(source=str(tmp_path / "nowhere")),
+        ModelRef(source="vits:tiny"),
+        replace(alone, tokenizer=FileRef(source=str(tmp_path / "mine"))),
+        replace(alone, text_encoder=FileRef(source=str(tmp_path / "mine"))),
+    ):
+        ensure_tokenizer(needless, settings)
+    ensure_tokenizer(alone, settings.with_values({"offline": True}, "test"))
+
+    assert not hub.asked
+
+
+def test_the_command_fetches_a_tokenizer_alone(hub, alone, settings, capsys):
+    assert main(["--tokenizer", TURBO]) == 0
+
+    assert not large_gets(hub)
+    assert (hub_cache.snapshot(TURBO) / "tokenizer" / "tokenizer.json").is_file()
+
+
+def test_a_repository_without_a_tokenizer_says_so(hub, alone, settings, capsys):
+    hub.files = {WEIGHTS: safetensors({"a": "F32"})}
+
+    assert main(["--tokenizer", TURBO]) == 1
+    assert "no folder 'tokenizer'" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_two_files_of_one_part_are_both_named(comfyui):
 
 def test_a_missing_tokenizer_says_where_to_get_one(comfyui):
     (comfyui / "tokenizer" / "tokenizer.json").unlink()
-    with pytest.raises(ModelMissingError, match="folder `tokenizer` of Tongyi-MAI/Z-Image-Turbo"):
+    with pytest.raises(ModelMissingError, match="download --tokenizer Tongyi-MAI/Z-Image-Turbo"):
         find(ref(comfyui))
 
 

@@ -59,6 +59,7 @@ def places(tiny, other_tiny, tmp_path_factory):
         "other": other_tiny,
         "vae": tiny / "vae",
         "other vae": other_tiny / "vae",
+        "other tokenizer": other_tiny / "tokenizer",
         "other encoder": other_tiny / "text_encoder",
         "lora": one,
         "lora copy": folder / "renamed.safetensors",
@@ -105,7 +106,7 @@ def base(runtime, places):
 def model(request, places, **changes):
     if "source" in changes:
         changes["source"] = str(places[changes["source"]])
-    for name in ("vae", "text_encoder"):
+    for name in ("vae", "text_encoder", "tokenizer"):
         if isinstance(changes.get(name), str):
             changes[name] = FileRef(source=str(places[changes[name]]))
     return {"model": replace(request.model, **changes)}
@@ -146,6 +147,7 @@ CHANGES = {
     "model.dtype": lambda *at: model(*at, dtype="bfloat16"),
     "model.text_encoder": lambda *at: model(*at, text_encoder="other encoder"),
     "model.vae": lambda *at: model(*at, vae="other vae"),
+    "model.tokenizer": lambda *at: model(*at, tokenizer="other tokenizer"),
     "model.attention": lambda *at: model(*at, attention="native"),
     "model.vae_tiling": lambda *at: model(*at, vae_tiling=True),
     "model.offload": lambda *at: model(*at, offload="model"),

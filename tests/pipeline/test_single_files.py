@@ -208,6 +208,23 @@ def test_scaled_eight_bit_weights_are_refused_by_name(open_zimage, described, ex
         open_zimage(described)
 
 
+def test_a_tokenizer_from_elsewhere_gives_the_same_pixels(
+    open_zimage, zimage, exported, described, tmp_path, ask, render
+):
+    shutil.copy(exported / "text_encoders" / "qwen_tiny.safetensors", described)
+    elsewhere = shutil.move(described / "tokenizer", tmp_path / "elsewhere")
+    transformer = exported / "diffusion_models" / "z_image_tiny.safetensors"
+    model = ModelRef(
+        source=str(transformer),
+        path=transformer,
+        text_encoder=at(described),
+        vae=at(exported / "vae" / "ae_tiny.safetensors"),
+        tokenizer=at(Path(elsewhere)),
+    )
+
+    assert render(open_zimage(model), ask()).content == render(zimage, ask()).content
+
+
 def test_a_file_alone_says_what_else_is_needed(open_zimage, exported, tiny):
     transformer = exported / "diffusion_models" / "z_image_tiny.safetensors"
     alone = ModelRef(source=str(transformer), path=transformer)
@@ -217,7 +234,9 @@ def test_a_file_alone_says_what_else_is_needed(open_zimage, exported, tiny):
         open_zimage(alone)
     with pytest.raises(ModelMissingError, match=r"VAE \(model\.vae\)"):
         open_zimage(ModelRef(source=str(transformer), path=transformer, text_encoder=encoder))
-    with pytest.raises(ModelMissingError, match=r"no tokenizer.*tokenizer_config\.json"):
+    with pytest.raises(
+        ModelMissingError, match=r"no tokenizer.*download --tokenizer.*tokenizer_config\.json"
+    ):
         open_zimage(
             ModelRef(source=str(transformer), path=transformer, text_encoder=encoder, vae=at(tiny / "vae"))
         )

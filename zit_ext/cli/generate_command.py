@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import policy
 from ..errors import RequestError
-from ..models.download import ensure_downloaded
+from ..models.download import ensure_downloaded, ensure_tokenizer
 from ..records import CacheMode, Outcome, Request, Result
 from ..runtime import Runtime
 from ..settings import Settings
@@ -62,6 +62,7 @@ def generate(options: argparse.Namespace, context: Context) -> int:
     progress = Progress(context.console, len(requests))
     if requests[0].cache is not CacheMode.ONLY:
         ensure_downloaded(requests[0].model.source, settings)
+        ensure_tokenizer(requests[0].model, settings)
     runtime = context.open_runtime(settings)
     try:
         for result in _answers(runtime, requests, progress):

@@ -49,6 +49,7 @@ _MODEL: Sequence[tuple[str, str, str]] = (
     ("dtype", "TYPE", "auto, bfloat16, float16 or float32"),
     ("text-encoder", "FILE", "replaces the model's own text encoder"),
     ("vae", "FILE", "replaces the model's own VAE"),
+    ("tokenizer", "FOLDER", "for a text encoder that is a single file; found by itself if one is at hand"),
     ("attention", "NAME", "attention backend, by diffusers' name"),
     ("offload", "MODE", "low-memory mode: none, model or group"),
 )
@@ -161,7 +162,7 @@ def _model(model: ModelRef, options: argparse.Namespace) -> ModelRef:
     for name in ("dtype", "attention", "offload", "vae_tiling"):
         if (value := getattr(options, name)) is not None:
             changes[name] = value
-    for part in ("text_encoder", "vae"):
+    for part in ("text_encoder", "vae", "tokenizer"):
         if (source := getattr(options, part)) is not None:
             changes[part] = FileRef(source=source)
     return replace(model, **changes)

@@ -7,7 +7,7 @@ import asyncio
 import time
 
 from ..errors import SettingError
-from ..models.download import ensure_downloaded
+from ..models.download import ensure_downloaded, ensure_tokenizer
 from ..models.naming import model_named
 from ..records import ModelRef
 from ..renderers.model_server import ServerRenderer
@@ -47,6 +47,7 @@ def preload(options: argparse.Namespace, context: Context) -> int:
     source = options.model or settings.model
     ensure_downloaded(source, settings)
     model = model_named(source, settings)
+    ensure_tokenizer(model, settings)
     began = time.perf_counter()
     asyncio.run(ServerRenderer(settings).preload(model))
     seconds = time.perf_counter() - began

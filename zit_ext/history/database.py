@@ -76,7 +76,6 @@ class HistoryFile:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: tuple[Path, sqlite3.Connection] | None = None
-        self._pruned_at = 0.0
 
     def add(self, counted: Counted, now: float) -> None:
         """Add what one process counted, all of it or nothing. Raises HistoryError."""
@@ -93,9 +92,7 @@ class HistoryFile:
                     "ON CONFLICT DO UPDATE SET number = number + excluded.number",
                     list(counted.events.items()),
                 )
-                if not 0 <= now - self._pruned_at < _PRUNE_SECONDS:
-                    _prune(db, now)
-                    self._pruned_at = now
+                _prune_now_and_then(db, now)
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
@@ -247,6 +244,17 @@ def _add_look(db: sqlite3.Connection, look: Look) -> None:
         db.executemany(
             "INSERT INTO held VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             [(step, at, source) for source in look.held],
+        )
+
+
+def _prune_now_and_then(db: sqlite3.Connection, now: float) -> None:
+    """Prune, unless some process did so a little while ago."""
+    found = db.execute("SELECT value FROM facts WHERE name = 'pruned_at'").fetchone()
+    if found is None or not 0 <= now - found[0] < _PRUNE_SECONDS:
+        _prune(db, now)
+        db.execute(
+            "INSERT INTO facts VALUES ('pruned_at', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (now,),
         )
 
 

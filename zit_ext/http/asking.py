@@ -121,11 +121,7 @@ def _known(source_of: Any, field: str, ref: Any) -> Any:
 
 def _known_model(source_of: Any, model: ModelRef) -> ModelRef:
     known: ModelRef = _known(source_of, "model", model)
-    parts = {
-        name: _known(source_of, f"model.{name}", part)
-        for name, part in (("text_encoder", known.text_encoder), ("vae", known.vae))
-        if part is not None
-    }
+    parts = {name: _known(source_of, f"model.{name}", part) for name, part in known.parts.items()}
     return replace(known, **parts)
 
 

@@ -13,6 +13,7 @@ from . import (
     generating,
     health,
     history,
+    metrics,
     nearest,
     openai_dialect,
     openapi,
@@ -35,6 +36,7 @@ def zit_routes() -> list[Route]:
         *answers.routes(),
         *history.routes(),
         *events.routes(),
+        *metrics.routes(),
         *openapi.routes(),
         *nearest.routes(),
         *pages.routes(),
@@ -43,4 +45,10 @@ def zit_routes() -> list[Route]:
 
 def all_routes() -> list[Route]:
     """Return every route of the program `zit-ext serve`."""
-    return [*zit_routes(), *pages.home(), *openai_dialect.routes(), *a1111_dialect.routes()]
+    return [
+        *zit_routes(),
+        *metrics.program_routes(),
+        *pages.home(),
+        *openai_dialect.routes(),
+        *a1111_dialect.routes(),
+    ]

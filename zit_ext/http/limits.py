@@ -41,6 +41,10 @@ class Limits:
         self.handing_back = False
         """What still runs is given up: its client is told to ask again."""
 
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
+
     def admit(self, caller: Caller, scope: Scope | None) -> None:
         """Count a request that makes work against its token's rate. Raises HttpError."""
         if scope is not Scope.GENERATE:

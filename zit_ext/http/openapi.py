@@ -66,6 +66,12 @@ _BY_URL = {
 }
 _MODEL_NAME = record({}, {"model": MAYBE_TEXT})
 _PICTURE = ("image/png",)
+_METRICS = About(
+    "Metrics for Prometheus",
+    TEXT,
+    types=("text/plain", "application/openmetrics-text"),
+    statuses=(200, 501),
+)
 _PAGE_TYPES = ("text/html",)
 _LIST_NAMES = (
     "sd-models samplers schedulers sd-vae upscalers latent-upscale-modes hypernetworks face-restorers "
@@ -144,6 +150,8 @@ ABOUT: Mapping[tuple[str, str], About] = {
         ref("History"),
         query={"namespace": TEXT, "hours": {"type": "number", "minimum": 0.1, "maximum": 17520}},
     ),
+    ("GET", "/zit/v1/metrics"): _METRICS,
+    ("GET", "/metrics"): _METRICS,
     ("GET", "/zit/v1/events"): About(
         "What happens, as it happens", TEXT, query={"namespace": TEXT}, types=(EVENTS,), statuses=(200, 429)
     ),

@@ -50,6 +50,7 @@ REQUEST_FIELDS: Mapping[str, Schema] = {
                     "dtype": {"enum": ["auto", "bfloat16", "float16", "float32"]},
                     "text_encoder": {"anyOf": [_FILE, {"type": "null"}]},
                     "vae": {"anyOf": [_FILE, {"type": "null"}]},
+                    "tokenizer": {"anyOf": [_FILE, {"type": "null"}]},
                     "attention": TEXT,
                     "vae_tiling": FLAG,
                     "offload": {"enum": ["none", "model", "group"]},

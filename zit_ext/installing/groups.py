@@ -61,7 +61,7 @@ class Group:
 GROUPS = (
     Group("core", "everything that needs no torch"),
     Group("pipeline", "the real Z-Image pipeline with a tiny model", ("fast", "test", "zimage")),
-    Group("http", "the HTTP API with its real clients", ("fast", "test", "serve", "clients")),
+    Group("http", "the HTTP API with its real clients", ("fast", "test", "serve", "metrics", "clients")),
     Group("packaging", "the wheel in empty environments, on each Python that is found"),
     Group(
         "comfyui",

@@ -1,6 +1,7 @@
 """Downloads a model from the Hugging Face hub into its usual cache: resumable, verified, with progress.
 
     python -m zit_ext.models.download Tongyi-MAI/Z-Image-Turbo
+    python -m zit_ext.models.download --tokenizer Tongyi-MAI/Z-Image-Turbo     its tokenizer alone, 11 MB
 
 Large files are fetched by us, since the hub's client starts a file from its beginning when the program
 ends, and takes bytes on trust; small ones, and the layout of the cache, are left to it. Other tools find
@@ -13,15 +14,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ..errors import GenerationStoppedError, ModelError, ModelMissingError, ZitError
+from ..records import TURBO, ModelRef
 from ..setting_values import GB
 from ..settings import Settings
-from . import hub_cache, weight_checks, weight_remedies, weights
+from . import hub_cache, single_files, tokenizers, weight_checks, weight_remedies, weights
 from .download_checks import is_as_promised
 from .download_progress import Progress, ProgressLine, Report
 from .fetching import Wanted, WrongBytesError, fetch
@@ -79,9 +81,41 @@ def ensure_downloaded(source: str, settings: Settings, *, report: Report | None 
             download(source, report=report or line.show)
 
 
+def ensure_tokenizer(model: ModelRef, settings: Settings, *, report: Report | None = None) -> None:
+    """Download the official tokenizer (11 MB), if it is all that the model lacks and none is at hand.
+
+    Where nothing can be downloaded, nothing happens, as in `ensure_downloaded`. Raises as `download` does.
+    """
+    if model.tokenizer is not None or settings.offline or hub_cache.is_offline():
+        return
+    try:
+        single_files.find(_with_paths(replace(model, source=model.source or settings.model), settings))
+    except single_files.TokenizerMissingError:
+        if tokenizers.at_hand(settings.model_dirs) is not None:
+            return
+    except ZitError:
+        return  # the resolver will say what is wrong
+    else:
+        return
+    with ProgressLine(sys.stderr, f"{TURBO} (tokenizer)") as line:
+        download(TURBO, folder=tokenizers.FOLDER, report=report or line.show)
+
+
+def _with_paths(model: ModelRef, settings: Settings) -> ModelRef:
+    def found(source: str, kind: weights.Kind) -> Path:
+        return weights.find(source, kind=kind, model_dirs=settings.model_dirs, offline=settings.offline)
+
+    kinds = {"text_encoder": weights.Kind.TEXT_ENCODER, "vae": weights.Kind.VAE}
+    parts: dict[str, Any] = {
+        name: replace(part, path=found(part.source, kinds[name])) for name, part in model.parts.items()
+    }
+    return replace(model, path=found(model.source, weights.Kind.MODEL), **parts)
+
+
 def download(
     repo_id: str,
     *,
+    folder: str = "",
     report: Report = lambda _progress: None,
     wants_stop: Callable[[], bool] = lambda: False,
     endpoint: str | None = None,
@@ -89,6 +123,7 @@ def download(
 ) -> Path:
     """Return the folder with the newest files of the repository, all of them there and verified.
 
+    `folder` names one folder of the repository, and then only that one is downloaded.
     What is there already is not fetched again, and a file that was cut off goes on where it stopped.
     `report` and `wants_stop` are called on this thread, several times a second. Raises ModelMissingError
     where the hub has no such files for us, ModelError for a full disk, a lost connection or wrong bytes,
@@ -97,9 +132,9 @@ def download(
     if hub_cache.is_offline(environ):
         raise ModelMissingError(repo_id, weight_remedies.for_repository(repo_id, True, environ))
     hub = _hub(repo_id)
-    folder = hub_cache.repository(repo_id, environ)
-    listing = _listing(hub, repo_id, endpoint)
-    _check_space(folder, sum(_still_to_come(folder, listing, each) for each in listing.files))
+    cached = hub_cache.repository(repo_id, environ)
+    listing = _listing(hub, repo_id, endpoint, folder)
+    _check_space(cached, sum(_still_to_come(cached, listing, each) for each in listing.files))
     total = sum(each.size for each in listing.files)
     done = 0
     for each in listing.files:
@@ -108,13 +143,13 @@ def download(
         if each.sha256 is not None:
             arrived = _summed(report, each.name, done, total)
             try:
-                _fetch(hub, folder, listing, each, endpoint, wants_stop, arrived)
+                _fetch(hub, cached, listing, each, endpoint, wants_stop, arrived)
             except OSError as error:
                 raise ModelError(
-                    f"{folder.parent} cannot be used: {error}; let HF_HOME name one that can be written to"
+                    f"{cached.parent} cannot be used: {error}; let HF_HOME name one that can be written to"
                 ) from error
         done += each.size
-    snapshot = _let_hub_finish(hub, folder, listing, endpoint)
+    snapshot = _let_hub_finish(hub, cached, listing, endpoint)
     report(Progress("", total, total))
     return snapshot
 
@@ -133,7 +168,7 @@ def _hub(repo_id: str) -> Any:
     return huggingface_hub
 
 
-def _listing(hub: Any, repo_id: str, endpoint: str | None) -> Listing:
+def _listing(hub: Any, repo_id: str, endpoint: str | None, folder: str) -> Listing:
     try:
         info = hub.HfApi(endpoint=endpoint).model_info(repo_id, files_metadata=True)
     except Exception as error:
@@ -142,8 +177,11 @@ def _listing(hub: Any, repo_id: str, endpoint: str | None) -> Listing:
         HubFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None, each.blob_id)
         for each in info.siblings or ()
         if any(fnmatch(each.rfilename, pattern) for pattern in ALLOWED)
+        and (not folder or each.rfilename.startswith(f"{folder}/"))
     ]
-    if not any(each.name.endswith(".safetensors") for each in files):
+    if folder and not files:
+        raise ModelMissingError(repo_id, f"it has no folder {folder!r}")
+    if not folder and not any(each.name.endswith(".safetensors") for each in files):
         raise ModelMissingError(repo_id, f"it has no .safetensors files; {weight_remedies.ONLY_SAFETENSORS}")
     return Listing(repo_id, info.sha, tuple(files))
 
@@ -247,7 +285,7 @@ def _hub_snapshot(hub: Any, folder: Path, listing: Listing, endpoint: str | None
         snapshot = hub.snapshot_download(
             listing.repo_id,
             cache_dir=folder.parent,
-            allow_patterns=list(ALLOWED),
+            allow_patterns=[each.name for each in listing.files],
             endpoint=endpoint,
             tqdm_class=NoBar,
         )
@@ -280,13 +318,15 @@ def _translated(repo_id: str, error: Exception) -> ZitError:
 
 def main(arguments: list[str]) -> int:
     """Download each named repository; return the exit status."""
+    folder = tokenizers.FOLDER if arguments[:1] == ["--tokenizer"] else ""
+    arguments = arguments[1:] if folder else arguments
     if not arguments or any(not hub_cache.is_repo_id(each) for each in arguments):
-        sys.stderr.write("usage: python -m zit_ext.models.download ORGANISATION/NAME ...\n")
+        sys.stderr.write("usage: python -m zit_ext.models.download [--tokenizer] ORGANISATION/NAME ...\n")
         return 2
     try:
         for repo_id in arguments:
             with ProgressLine(sys.stderr, repo_id) as line:
-                sys.stdout.write(f"{download(repo_id, report=line.show)}\n")
+                sys.stdout.write(f"{download(repo_id, folder=folder, report=line.show)}\n")
     except ZitError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -74,9 +74,8 @@ def outdated(held: Held, model: ModelRef) -> bool:
     )
 
 
-def _sources(model: ModelRef) -> tuple[str | None, str | None]:
-    encoder, vae = model.text_encoder, model.vae
-    return encoder.source if encoder else None, vae.source if vae else None
+def _sources(model: ModelRef) -> dict[str, str]:
+    return {name: part.source for name, part in model.parts.items()}
 
 
 def described(held: Held) -> HeldModel:

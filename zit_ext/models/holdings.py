@@ -70,7 +70,7 @@ def weights_key(model: ModelRef) -> str:
     >>> weights_key(ModelRef(source="a")) == weights_key(ModelRef(source="a", vae_tiling=True))
     False
     """
-    files = [_file_key(model), _file_key(model.text_encoder), _file_key(model.vae)]
+    files = [_file_key(each) for each in (model, model.text_encoder, model.vae, model.tokenizer)]
     return "|".join([*files, model.dtype, model.attention, str(model.vae_tiling), model.offload])
 
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..errors import ModelError, ModelMissingError, RequestError
-from ..records import FileRef, LoraRef, Request
+from ..records import FileRef, LoraRef, ModelRef, Request
 from ..settings import Settings
-from . import weights
+from . import tokenizers, weights
 from .digests import Digests, digest_of
 from .weight_checks import check
 from .weight_files import SeenFile, identity_of, look
@@ -71,8 +71,9 @@ class Resolver:
         asked, found, still = (
             [each.identity for each in _refs(each_time)] for each_time in (request, completed, now)
         )
-        # A request that comes unresolved has no identities yet: then only what we saw ourselves counts.
-        same = all(one in ("", other) for one, other in zip(asked, found, strict=True))
+        # A request that comes unresolved has no identities yet, and lacks the tokenizer that is found for
+        # it: then only what we saw ourselves counts.
+        same = not any(asked) or asked == found
         return completed if same and found == still and not self.pending(completed) else None
 
     @staticmethod
@@ -85,14 +86,26 @@ class Resolver:
             return self._found(ref, kind, field, digest)
 
         model = request.model
-        encoder, vae = model.text_encoder, model.vae
+        encoder, vae, tokenizer = model.text_encoder, model.vae, model.tokenizer
         model = replace(
             found(model, Kind.MODEL, "model"),
             text_encoder=encoder and found(encoder, Kind.TEXT_ENCODER, "model.text_encoder"),
             vae=vae and found(vae, Kind.VAE, "model.vae"),
         )
+        tokenizer = tokenizer or self._tokenizer_for(model)
+        if tokenizer is not None:
+            tokenizer = found(tokenizer, Kind.TOKENIZER, "model.tokenizer")
+            model = replace(model, tokenizer=tokenizer)
         loras = tuple(self._lora(lora, f"loras[{index}]", digest) for index, lora in enumerate(request.loras))
         return replace(request, model=model, loras=loras)
+
+    def _tokenizer_for(self, model: ModelRef) -> FileRef | None:
+        """Return the tokenizer that is at hand, for a model none of whose files brings one."""
+        places = [each.path for each in (model, model.text_encoder) if each is not None]
+        if any(path is None or tokenizers.may_have_one(path) for path in places):
+            return None
+        folder = tokenizers.at_hand(self._settings.model_dirs)
+        return None if folder is None else FileRef(source=str(folder))
 
     def _lora(self, lora: LoraRef, field: str, digest: _Digest) -> LoraRef:
         try:
@@ -113,7 +126,10 @@ class Resolver:
         files = look(path)
         identity = identity_of(files)
         if identity not in self._checked:
-            check(ref.source, path, files)
+            if kind is Kind.TOKENIZER:
+                tokenizers.check(path)
+            else:
+                check(ref.source, path, files)
             if len(self._checked) > 1000:
                 self._checked.clear()
             self._checked.add(identity)
@@ -131,5 +147,4 @@ class Resolver:
 
 
 def _refs(request: Request) -> list[FileRef]:
-    model = request.model
-    return [each for each in (model, model.text_encoder, model.vae, *request.loras) if each is not None]
+    return [request.model, *request.model.parts.values(), *request.loras]

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, ModelMissingError
-from ..records import FileRef, ModelRef
+from ..records import TURBO, FileRef, ModelRef
+from . import tokenizers
 from . import zimage_checkpoints as checkpoints
+from .tokenizers import is_tokenizer
 from .weight_checks import SAVED_AS
 from .weight_files import counts
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE
@@ -32,8 +34,11 @@ _CLASSES: Mapping[str, str] = {
     "ZImageTransformer2DModel": TRANSFORMER,
     "AutoencoderKL": VAE,
 }
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _DEPTH = 4  # folders below a reference in which single files are looked for
+
+
+class TokenizerMissingError(ModelMissingError):
+    """All weights are there, and no tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,10 @@ def find(model: ModelRef) -> ModelFiles:
     }
     places = [*replaced.values(), main]
     parts = {part: _part(part, replaced.get(part, main), places) for part in PARTS}
-    tokenizer = next((place.folders["tokenizer"] for place in places if "tokenizer" in place.folders), None)
+    if model.tokenizer is not None:
+        tokenizer = tokenizers.folder_of(model.tokenizer.path or Path(model.tokenizer.source))
+    else:
+        tokenizer = next((each.folders["tokenizer"] for each in places if "tokenizer" in each.folders), None)
     if tokenizer is None:
         raise _no_tokenizer(parts[TEXT_ENCODER].files[0])
     scheduler = main.folders.get("scheduler", OFFICIAL / "scheduler")
@@ -115,12 +123,12 @@ def _look_into(place: _Place) -> None:
     own = _CLASSES.get(_class_of(place.path))
     if own is not None:
         place.folders[own] = place.path
-    if _has_tokenizer(place.path):
+    if is_tokenizer(place.path):
         place.folders["tokenizer"] = place.path
     for name in PARTS:
         if (place.path / name / "config.json").is_file():
             place.folders[name] = place.path / name
-    if _has_tokenizer(place.path / "tokenizer"):
+    if is_tokenizer(place.path / "tokenizer"):
         place.folders["tokenizer"] = place.path / "tokenizer"
     if (place.path / "scheduler" / "scheduler_config.json").is_file():
         place.folders["scheduler"] = place.path / "scheduler"
@@ -209,10 +217,6 @@ def _class_of(folder: Path) -> str:
     return str(config.get("_class_name") or next(iter(config.get("architectures") or ()), ""))
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
-
-
 def _no_part(part: str, place: _Place) -> ModelMissingError:
     remedies = {
         TRANSFORMER: "name a diffusers folder or a transformer file such as z_image_turbo_bf16.safetensors",
@@ -223,10 +227,10 @@ def _no_part(part: str, place: _Place) -> ModelMissingError:
     return ModelMissingError(place.ref.source, f"there is no {part} in {place.path}; {remedies[part]}")
 
 
-def _no_tokenizer(text_encoder: Path) -> ModelMissingError:
-    return ModelMissingError(
+def _no_tokenizer(text_encoder: Path) -> TokenizerMissingError:
+    return TokenizerMissingError(
         str(text_encoder),
-        "no tokenizer is at hand. Make a folder, put this file (or a link to it) there together with "
-        "tokenizer.json and tokenizer_config.json (and chat_template.jinja, if there is one) from the folder "
-        "`tokenizer` of Tongyi-MAI/Z-Image-Turbo, and name that folder as the text encoder",
+        "no tokenizer is at hand, and a single file has none. Run `python -m zit_ext.models.download "
+        f"--tokenizer {TURBO}` (11 MB), or name a folder with tokenizer.json and tokenizer_config.json "
+        "as the model's tokenizer, or let model_dirs name the folder `models` of a ComfyUI, which brings one",
     )

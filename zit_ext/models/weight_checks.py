@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ModelError, ModelMissingError
 from .weight_files import SeenFile
 from .weight_remedies import ONLY_SAFETENSORS, SUFFIX
+from .zimage_checkpoints import read
 
 SAVED_AS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 """The names under which diffusers and transformers save the weights of a part."""
@@ -24,7 +25,6 @@ def check(source: str, path: Path, files: Sequence[SeenFile]) -> None:
     ModelMissingError names what an incomplete download lacks; ModelError tells of weights in another
     format than safetensors, and of a file that is damaged as far as its header and its length show.
     """
-    from .zimage_checkpoints import read  # a runtime that only starts goes without
 
     names = {each.name for each in files}
     if names == {""}:

@@ -25,6 +25,7 @@ class Kind(str, Enum):
     TEXT_ENCODER = "text encoder"
     VAE = "VAE"
     LORA = "LoRA"
+    TOKENIZER = "tokenizer"
 
 
 SUBFOLDERS: Mapping[Kind, tuple[str, ...]] = {
@@ -32,6 +33,7 @@ SUBFOLDERS: Mapping[Kind, tuple[str, ...]] = {
     Kind.TEXT_ENCODER: ("text_encoders", "clip", "text_encoder"),
     Kind.VAE: ("vae", "VAE"),
     Kind.LORA: ("loras", "Lora"),
+    Kind.TOKENIZER: ("text_encoders", "tokenizers"),
 }
 """Of ComfyUI's `models` folder and of A1111's."""
 

@@ -17,7 +17,7 @@ from ..errors import GenerationStoppedError, ModelError
 from ..pipeline import load_is_wanted
 from ..records import ModelRef
 from ..workers import Worker
-from . import single_files
+from . import single_files, tokenizers
 from .single_files import ModelFiles, PartFiles
 from .weight_reading import read_tensors
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE, damaged
@@ -173,6 +173,7 @@ def _tokenizer(files: ModelFiles) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise damaged(folder, f"the tokenizer cannot be read ({type(error).__name__}: {error})") from error
+    tokenizer.chat_template = tokenizers.chat_template(folder) or tokenizer.chat_template
     if not tokenizer.chat_template:
         raise damaged(
             folder, "the tokenizer has no chat template (chat_template.jinja, or in tokenizer_config.json)"

@@ -19,14 +19,11 @@ _WEIGHTS = {".safetensors", ".gguf"}
 
 def weight_files(model: ModelRef) -> Iterator[Path]:
     """Yield the model's weight files, its replaced parts left out. Raises OSError."""
-    replaced = {
-        name for name, part in (("text_encoder", model.text_encoder), ("vae", model.vae)) if part is not None
-    }
-    for ref in (model, model.text_encoder, model.vae):
-        if ref is None or ref.path is None:
+    for ref in (model, *model.parts.values()):
+        if ref.path is None:
             continue
         for file in sorted(ref.path.rglob("*")) if ref.path.is_dir() else [ref.path]:
-            if file.suffix in _WEIGHTS and (ref is not model or file.parent.name not in replaced):
+            if file.suffix in _WEIGHTS and (ref is not model or file.parent.name not in model.parts):
                 yield file
 
 

@@ -35,3 +35,15 @@ COUNTERS: Mapping[str, str] = {
     "recovered": "a write that a crash had cut short was undone",
     "network_file_system": "the folder lies on a network file system, whose locks cannot be trusted",
 }
+
+DAMAGE = (
+    "corrupt", "blob_missing", "row_damaged", "fields_differ", "index_malformed", "mended", "healed",
+)  # fmt: skip
+"""Those that count damage."""
+
+EVICTIONS: Mapping[str, str] = {
+    "evicted_by_bytes": "bytes",
+    "evicted_by_entries": "entries",
+    "expired": "stale",
+}
+"""Those that count entries that went by themselves, and the cause in one word."""

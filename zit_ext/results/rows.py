@@ -26,6 +26,8 @@ _KINDS: tuple[Any, ...] = (
     bytes, int, int, str, _MAYBE_TEXT,
 )  # fmt: skip
 """What SQLite's columns may hold, in the order of `_ENTRY`: SQLite itself lets anything into any of them."""
+_SEEN_TYPES: set[tuple[type, ...]] = set()
+"""Types of whole rows that fit `_KINDS`: a few, and every hit asks."""
 
 
 class Row(NamedTuple):
@@ -74,8 +76,11 @@ def find_row(db: sqlite3.Connection, key: str) -> Row | None:
 
 def read_row(values: tuple[Any, ...]) -> Row:
     """Return one row of `SELECT_ROWS`. Raises ValueError if it holds what no row can hold."""
-    if not all(isinstance(value, kinds) for value, kinds in zip(values, _KINDS, strict=True)):
-        raise ValueError("a row of the index is damaged")
+    types = tuple(map(type, values))
+    if types not in _SEEN_TYPES:
+        if not all(isinstance(value, kinds) for value, kinds in zip(values, _KINDS, strict=True)):
+            raise ValueError("a row of the index is damaged")
+        _SEEN_TYPES.add(types)
     (
         id, key, namespace, created_at, used_at, sequence, uses, ttl, expires_at, cost,
         pinned, sealed, time_sealed, blob_id, digest, size, media_type, content_digest, kind, checksum,

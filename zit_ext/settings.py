@@ -199,6 +199,12 @@ class Settings:
         64_000_000, some_bytes, "Bytes of pictures that the HTTP server holds at hand by their digest."
     )
 
+    log_format: str = _setting(
+        "text",
+        choice("text", "json"),
+        "What `zit-ext` and the model server log: text, or JSON lines with the id of the HTTP request.",
+    )
+
     # Plugins
     disabled_plugins: tuple[str, ...] = _setting((), names, "Plugins that are left out on purpose, by name.")
     plugin_dir: Path | None = _setting(

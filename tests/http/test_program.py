@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -72,6 +73,25 @@ def test_the_program_answers_and_ends_with_code_0(environ):
         _, err = program.communicate(timeout=60)
     assert program.returncode == 0, err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_the_log_as_json_has_a_line_with_the_id_that_the_client_got(environ):
+    program, url = started({**environ, "ZIT_LOG_FORMAT": "json"}, "-v")
+    try:
+        mine = requests.get(f"{url}/zit/v1/health?x=secret", headers={"X-Request-ID": "mine-7"}, timeout=20)
+        ours = requests.get(f"{url}/zit/nothing", timeout=20)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=60)
+
+    assert mine.headers["X-Request-Id"] == "mine-7"
+    lines = {line.get("request_id"): line for line in map(json.loads, err.splitlines())}
+    told = lines["mine-7"]
+    assert (told["method"], told["path"], told["status"]) == ("GET", "/zit/v1/health", 200)
+    assert told["seconds"] > 0
+    assert lines[ours.headers["X-Request-Id"]]["status"] == 404
+    assert "secret" not in err
 
 
 def test_listening_to_others_needs_tokens(capsys, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from ..results.store import ResultStore
 from ..runtime import Runtime, plugins_for
 from ..settings import Settings
 from .console import Console
+from .logs import use_format
 
 OpenRuntime = Callable[[Settings], Runtime]
 
@@ -32,7 +33,9 @@ class Context:
 
         Raises SettingError.
         """
-        return with_options(Settings.load(self.environ), self.options)
+        settings = with_options(Settings.load(self.environ), self.options)
+        use_format(settings.log_format)  # the first moment at which it is known
+        return settings
 
     @contextmanager
     def store(self, settings: Settings) -> Iterator[ResultStore]:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from ..pipeline import Watcher
 from ..records import ModelRef, Request, Result
 from ..request_ids import request_id
 from ..runtime import Runtime
+from ..structured_logs import fields
 from .auth import NOBODY, Caller, Gate, Scope
 from .board import Board
 from .catalogue import Catalogue
@@ -128,6 +130,7 @@ class Service:
         id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._name}-{next(self._numbers):x}"
         # Not set back: a stream goes on when this has returned, and the next request sets its own.
         request_id.set(id)
+        started = time.perf_counter()
         dialect = _dialect_of(asked.path)
         caller = NOBODY
         try:
@@ -144,7 +147,8 @@ class Service:
             if wrong.status == 500:
                 log.exception("request %s: %s %s failed", id, asked.method, asked.path, exc_info=error)
             answer = answer_to(wrong, dialect)
-        log.info("%s %s %s %s %d", id, caller.name, asked.method, asked.path, answer.status)
+        if log.isEnabledFor(logging.INFO):
+            _log(id, caller, asked, answer, time.perf_counter() - started)
         return self._dressed(asked, answer, id)
 
     def _find(self, asked: Asked) -> tuple[Route, Mapping[str, str]]:
@@ -193,6 +197,19 @@ class Service:
                 "vary": "Origin",
             },
         )
+
+
+def _log(id: str, caller: Caller, asked: Asked, answer: Answer, seconds: float) -> None:
+    # Of the path, and not of the query: prompts stand there.
+    about = fields(
+        caller=caller.name,
+        method=asked.method,
+        path=asked.path,
+        status=answer.status,
+        seconds=round(seconds, 6),
+        cache_status=answer.headers.get("cache-status"),
+    )
+    log.info("%s %s %s %s %d", id, caller.name, asked.method, asked.path, answer.status, extra=about)
 
 
 def _part(part: str) -> str:

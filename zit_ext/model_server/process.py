@@ -33,6 +33,7 @@ from ..records import FieldValue, ModelRef, Request
 from ..renderers.several import renderer_of
 from ..runtime import limits_of, live_flags, plugins_for
 from ..settings import Settings
+from ..structured_logs import JsonLines
 from .agreement import doubt_about
 from .home import ServerHome, State
 from .server import ModelServer
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     with home.held(lock):
         home.remove_state()  # of a server that was killed
         handler = RotatingFileHandler(home.log, maxBytes=1_000_000, backupCount=3, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handler.setFormatter(JsonLines() if settings.log_format == "json" else text)
         root = logging.getLogger()
         root.addHandler(handler)
         root.setLevel(logging.DEBUG if settings.debug else logging.INFO)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .answers import Answers
+from .history.database import FOLDER
 from .history.recorder import Recorder
 from .history.tally import Look, Size
 from .metrics import Metrics
@@ -42,7 +43,7 @@ class Observer:
         self._loads_here = loads_here
         self._load_seconds = 0.0
         self.answers = Answers()
-        self.history = Recorder(settings.cache_dir / "history", look=self._look)
+        self.history = Recorder(settings.cache_dir / FOLDER, look=self._look)
         metrics.tell(self.answers.add)
         metrics.tell(self.history.answered, self.history.event)
 

@@ -23,7 +23,8 @@ def test_stats_say_what_hits_have_saved_over_all_processes(cli, kept):
     row = cli("stats", "--json").json()
     assert (row["entries"], row["hits"], row["saved_seconds"]) == (1, 3, 3.0)
     assert row["max_entries"] == 1000
-    assert row["hit_rate"] is None
+    assert row["hit_rate"] == 0.75
+    assert (row["history"]["hit"], row["history"]["miss"], row["damage"]) == (3, 1, {})
 
 
 def test_stats_for_people(cli, kept):
@@ -31,8 +32,27 @@ def test_stats_for_people(cli, kept):
     kept("a boat", "--namespace", "ann")
     out = cli("stats").out
     assert "entries          2 of 1,000" in out
-    assert "hit rate         not known: " in out
+    assert "hit rate         0% of 2 looked up" in out
     assert sorted(line.split()[:2] for line in out.splitlines()[-2:]) == [["ann", "1"], ["default", "1"]]
+
+
+def test_stats_say_which_damage_was_found_by_any_program(cli, kept, tmp_path):
+    kept("a boat")
+    assert "damage" not in cli("stats").out
+    blob = next(path for path in (tmp_path / "cache/results/blobs").rglob("*") if path.is_file())
+    blob.write_bytes(b"no picture")
+    cli("generate", "a boat", "--seed", "7")
+
+    assert cli("stats", "--json").json()["damage"] == {"corrupt": 1, "healed": 1}
+    assert "damage found     1 corrupt: a blob was not what was written" in cli("stats").out
+    row = cli("stats", "--json", "--namespace", "nobody").json()
+    assert (row["hit_rate"], row["damage"]) == (None, {})
+
+
+def test_stats_without_a_history_say_so(cli, model):
+    assert "not known: nothing was looked up" in cli("stats").out
+    row = cli("stats", "--json").json()
+    assert (row["hit_rate"], row["history"]) == (None, {"since": None})
 
 
 def test_stats_of_one_namespace(cli, kept):

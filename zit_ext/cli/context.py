@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import SettingError
+from ..history.database import FOLDER, HistoryError, HistoryFile
+from ..history.tally import Counted
 from ..plugins import Hooks
 from ..results.store import ResultStore
 from ..runtime import Runtime, plugins_for
 from ..settings import Settings
 from .console import Console
 from .logs import use_format
+
+log = logging.getLogger(__name__)
 
 OpenRuntime = Callable[[Settings], Runtime]
 
@@ -41,12 +47,16 @@ class Context:
     def store(self, settings: Settings) -> Iterator[ResultStore]:
         """Open the result store alone: no loop, no weights. Raises StoreError."""
         hooks = Hooks(plugins_for(settings), slow_after=settings.hook_seconds)
-        store = ResultStore(settings, score=hooks.eviction_score)
+        counted = Counted()
+        store = ResultStore(
+            settings, score=hooks.eviction_score, count=lambda name: counted.events.update((name,))
+        )
         store.open()
         try:
             yield store
         finally:
             store.close()
+            _write_down(counted, settings)
 
 
 def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
@@ -61,3 +71,16 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     if options.cache_dir is not None:
         settings = settings.with_values({"cache_dir": os.fspath(options.cache_dir)}, "--cache-dir")
     return settings
+
+
+def _write_down(counted: Counted, settings: Settings) -> None:
+    """Add what the store counted (damage that was found, entries that went) to the history."""
+    if not counted:
+        return
+    file = HistoryFile(settings.cache_dir / FOLDER)
+    try:
+        file.add(counted, time.time())
+    except HistoryError as error:
+        log.info("%s", error)  # it costs a line of `stats`
+    finally:
+        file.close()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..history.database import FOLDER, HistoryError
+from ..history.reading import NOTHING, Totals, totals_in
 from ..results.archive import ArchiveReport
+from ..results.counters import COUNTERS, DAMAGE
 from ..results.store import Usage
+from ..settings import Settings
 from . import human
 from .context import Context
 from .parser import Commands, UsageError
 
-HIT_RATE = "not known: the store counts the hits of all programs, but each program only its own misses"
+log = logging.getLogger(__name__)
+
+NO_HIT_RATE = "not known: nothing was looked up since the history began"
 
 
 def add_to(commands: Commands) -> None:
@@ -42,20 +50,37 @@ def add_to(commands: Commands) -> None:
 
 
 def stats(options: argparse.Namespace, context: Context) -> int:
-    with context.store(context.settings()) as store:
+    settings = context.settings()
+    with context.store(settings) as store:
         usage = store.usage(options.namespace)
         spaces = [] if options.namespace else [space for space in store.namespaces() if space.entries]
+    told = _history(settings, options.namespace)
     if options.json:
-        row: dict[str, Any] = {**asdict(usage), "hit_rate": None}
+        row: dict[str, Any] = {**asdict(usage), "hit_rate": told.hit_rate}
         row["namespaces"] = {space.name: {"entries": space.entries, "bytes": space.bytes} for space in spaces}
+        row["history"] = {"since": told.since, **told.numbers}
+        row["damage"] = _damage(told)
         context.console.json(row)
         return 0
-    context.console.table(("store", ""), _facts(usage))
+    context.console.table(("store", ""), [*_facts(usage), *_counted(told)])
     if len(spaces) > 1:
         context.console.say()
         rows = [(space.name, f"{space.entries:,}", human.size(space.bytes)) for space in spaces]
         context.console.table(("namespace", "entries", "size"), rows, right=("entries", "size"))
     return 0
+
+
+def _history(settings: Settings, namespace: str | None) -> Totals:
+    try:
+        return totals_in(settings.cache_dir / FOLDER, namespace)
+    except HistoryError as error:
+        log.warning("%s", error)
+        return NOTHING
+
+
+def _damage(told: Totals) -> dict[str, int]:
+    """Return the kinds of damage that any program has found, and how often."""
+    return {name: told.events[name] for name in DAMAGE if told.events.get(name)}
 
 
 def prune(options: argparse.Namespace, context: Context) -> int:
@@ -139,5 +164,17 @@ def _facts(usage: Usage) -> list[tuple[str, str]]:
         *facts,
         ("hits", f"{usage.hits:,}"),
         ("rendering saved", human.duration(usage.saved_seconds)),
-        ("hit rate", HIT_RATE),
     ]
+
+
+def _counted(told: Totals) -> list[tuple[str, str]]:
+    """Return what only the history of all programs knows."""
+    rate = told.hit_rate
+    looked_up = told.numbers.get("hit", 0) + told.numbers.get("miss", 0)
+    facts = [("hit rate", NO_HIT_RATE if rate is None else f"{rate:.0%} of {looked_up:,.0f} looked up")]
+    facts += [
+        ("damage found", f"{number:,} {name}: {COUNTERS[name]}") for name, number in _damage(told).items()
+    ]
+    if told.since is not None:
+        facts.append(("counted for", human.age(time.time() - told.since)))
+    return facts

@@ -25,6 +25,9 @@ MOST_ROWS = 200_000
 MOST_TOTALS = 20_000
 """Rows of totals: beyond them a namespace that comes anew has none."""
 
+FOLDER = "history"
+"""Where the files lie in the cache folder."""
+
 VERSION = 1
 _BUSY_SECONDS = 1.0
 _NAME = re.compile(r"history-([0-9]{20})\.sqlite3")

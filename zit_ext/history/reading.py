@@ -6,10 +6,11 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..answered import EDGES
-from .database import KEPT
+from .database import KEPT, HistoryFile
 from .tally import COUNTS, SUMS
 
 WIDTHS = (60, 300, 900, 3600, 21_600, 86_400)
@@ -59,7 +60,13 @@ class Totals:
     """Unix seconds; None where there is no history."""
     numbers: Mapping[str, float]
     events: Mapping[str, int]
-    """By the names of the store's counters and others; of all namespaces together."""
+    """By the names of the store's counters and others. They are of all namespaces together."""
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Hits among the requests that were looked up; None while there were none."""
+        hits, misses = self.numbers.get("hit", 0), self.numbers.get("miss", 0)
+        return hits / (hits + misses) if hits + misses else None
 
 
 NOTHING = Totals(None, {}, {})
@@ -121,12 +128,21 @@ def _add_part(moment: Moment, kind: str, name: str, number: int) -> None:
         bins[int(name)] += number
 
 
+def totals_in(folder: Path, namespace: str | None = None) -> Totals:
+    """Return what the history in this folder says in all; of one namespace, if one is named.
+
+    Raises HistoryError.
+    """
+    with HistoryFile(folder).read() as db:
+        return NOTHING if db is None else totals(db, namespace)
+
+
 def totals(db: sqlite3.Connection, namespace: str | None) -> Totals:
-    """Return what was counted in all; of one namespace, if one is named. Events are of all."""
+    """Return what was counted in all; of one namespace, if one is named: then without events."""
     since = db.execute("SELECT value FROM facts WHERE name = 'since'").fetchone()
     numbers = db.execute(
         "SELECT name, number FROM totals WHERE whole = ? AND namespace = ?",
         (namespace is None, namespace or ""),
     )
-    events = db.execute("SELECT name, number FROM events ORDER BY name")
+    events = db.execute("SELECT name, number FROM events ORDER BY name") if namespace is None else ()
     return Totals(None if since is None else since[0], dict(numbers), dict(events))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelError, ModelMissingError, RequestError
-from .models import hub_cache
+from .models import hub_cache, zimage_checkpoints
 from .models.resolver import Resolver
 from .models.weight_files import look
 from .models.weights import SUBFOLDERS, Kind
@@ -44,6 +45,33 @@ def found_weights(settings: Settings, environ: Mapping[str, str]) -> list[FoundW
     for each in (*_in_model_dirs(settings), *_in_hub_cache(environ)):
         found.setdefault(each.path.resolve(), each)
     return list(found.values())
+
+
+def zimage_models(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the Z-Image models that are found: what `--model` takes. Reads headers."""
+    return list(
+        dict.fromkeys(
+            each.name
+            for each in found_weights(settings, environ)
+            if each.kind is Kind.MODEL and (each.pipeline.startswith("ZImage") or _is_transformer(each))
+        )
+    )
+
+
+def _is_transformer(found: FoundWeights) -> bool:
+    if found.pipeline or found.bytes is None:
+        return False
+    try:
+        status = found.path.stat()
+        return _part(found.path, status.st_size, status.st_mtime_ns) == zimage_checkpoints.TRANSFORMER
+    except (ModelError, OSError):
+        return False
+
+
+@functools.lru_cache(maxsize=1000)
+def _part(path: Path, _size: int, _mtime_ns: int) -> str | None:
+    """Return which part of a Z-Image model a single file is; a file that did not change is read once."""
+    return zimage_checkpoints.read(path).part
 
 
 def source_of(digest: str, settings: Settings, environ: Mapping[str, str]) -> str | None:

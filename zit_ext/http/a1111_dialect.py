@@ -11,6 +11,7 @@ from ..errors import RequestError
 from ..records import Outcome
 from ..request_json import request_of
 from . import a1111_fields as fields
+from .administration import names_of
 from .asking import Made, Making, admitted, cache_headers, sent_image
 from .auth import Scope
 from .errors import Dialect, HttpError
@@ -137,7 +138,7 @@ class Webui:
         for name, value in values.items():
             if name != "sd_model_checkpoint" or not isinstance(value, str):
                 raise RequestError(name, value, "only sd_model_checkpoint may be set, to a name")
-            if value not in call.service.catalogue.names:
+            if value not in await names_of(call):
                 raise HttpError(404, "model_missing", "no checkpoint has this name: see /sdapi/v1/sd-models")
             self._chosen[call.who.name] = value
         return json_answer(None)
@@ -153,11 +154,13 @@ class Webui:
                     "filename": name,
                     "config": None,
                 }
-                for name in call.service.catalogue.names
+                for name in await names_of(call)
             ]
         )
 
     async def refresh(self, call: Call) -> Answer:
+        """Have the weights looked for again."""
+        call.service.catalogue.forget()
         return json_answer(None)
 
     async def samplers(self, call: Call) -> Answer:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import RequestError
-from ..models.holdings import HeldModel
+from ..errors import RequestError, ZitError
+from ..models.holdings import HeldModel, Holdings
 from ..records import ModelRef
 from .auth import Scope
 from .board import Running
@@ -36,7 +37,8 @@ async def models(call: Call) -> Answer:
 async def models_of(call: Call) -> dict[str, Any]:
     """Return the names of weights, and what is held where."""
     holdings = await call.runtime.holdings()
-    told: dict[str, Any] = {"names": list(call.service.catalogue.names), "device": None, "held": []}
+    names = await _names(call, holdings)
+    told: dict[str, Any] = {"names": names, "device": None, "held": []}
     if holdings is not None:
         name_of = call.service.catalogue.name_of
         told |= {
@@ -52,6 +54,22 @@ async def models_of(call: Call) -> dict[str, Any]:
             "loading": None if holdings.loading is None else name_of(holdings.loading),
         }
     return told
+
+
+async def names_of(call: Call) -> list[str]:
+    """Return the names of all weights that can be asked for: of the settings, held or found."""
+    try:
+        holdings = await call.runtime.holdings()
+    except ZitError:
+        holdings = None  # what is held elsewhere is not known just now
+    return await _names(call, holdings)
+
+
+async def _names(call: Call, holdings: Holdings | None) -> list[str]:
+    catalogue = call.service.catalogue
+    held = [] if holdings is None else [each.source for each in holdings.models]
+    await asyncio.to_thread(catalogue.look, held)
+    return list(catalogue.names)
 
 
 def _held(call: Call, model: HeldModel) -> dict[str, Any]:

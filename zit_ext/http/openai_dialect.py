@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..request_json import FIELDS, request_of
+from .administration import names_of
 from .asking import Made, Making, admitted, cache_headers, sent_image
 from .auth import Scope
 from .errors import Dialect, HttpError
@@ -106,12 +107,12 @@ def _full_url(call: Call, made: Made) -> str:
 
 
 async def models(call: Call) -> Answer:
-    return json_answer({"object": "list", "data": [_model(name) for name in call.service.catalogue.names]})
+    return json_answer({"object": "list", "data": [_model(name) for name in await names_of(call)]})
 
 
 async def model(call: Call) -> Answer:
     name = call.names["id"]
-    if name not in call.service.catalogue.names:
+    if name not in await names_of(call):
         raise HttpError(404, "model_not_found", "there is no model of that name", field="model")
     return json_answer(_model(name))
 

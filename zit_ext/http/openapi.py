@@ -184,9 +184,7 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("POST", "/sdapi/v1/interrupt"): About("Stop what runs", {"type": "object"}),
     ("POST", "/sdapi/v1/skip"): About("Stop what runs", {"type": "object"}),
     ("POST", "/sdapi/v1/options"): About("Choose the checkpoint", {"type": "null"}, {"type": "object"}),
-    ("POST", "/sdapi/v1/refresh-checkpoints"): About(
-        "Nothing: names come from the settings", {"type": "null"}
-    ),
+    ("POST", "/sdapi/v1/refresh-checkpoints"): About("Look for weights again", {"type": "null"}),
     **{("GET", f"/sdapi/v1/{name}"): about for name, about in {**_LISTS, **_OBJECTS}.items()},
 }
 

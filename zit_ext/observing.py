@@ -35,17 +35,34 @@ class Observer:
         holdings: AskHoldings,
         *,
         loads_here: bool,
+        by_server: bool = False,
     ) -> None:
-        """`loads_here`: it is this process that reads weights, and nobody else counts how long that takes."""
+        """`loads_here`: it is this process that reads weights, and nobody else counts how long that takes.
+
+        `by_server`: a model server renders.
+        """
         self._settings = settings
         self._store = store
         self._holdings = holdings
         self._loads_here = loads_here
+        self._by_server = by_server
         self._load_seconds = 0.0
         self.answers = Answers()
         self.history = Recorder(settings.cache_dir / FOLDER, look=self._look)
         metrics.tell(self.answers.add)
         metrics.tell(self.history.answered, self.history.event)
+
+    def renderer_state(self) -> str:
+        """Return "ready"; of a model server also "asleep" (it starts at the first miss) or "unreachable".
+
+        Blocks, for as long as asking for holdings may.
+        """
+        if not self._by_server:
+            return "ready"
+        try:
+            return "asleep" if self._holdings() is None else "ready"
+        except Exception:  # it hangs, it ends, this process does: whatever it is, nothing renders now
+            return "unreachable"
 
     def close_eyes(self) -> None:
         """See for the last time how long weights took to be read. Before the runtime ends."""

@@ -122,6 +122,7 @@ class Runtime:
             self.store,
             self._holdings_soon,
             loads_here=isinstance(self._renderer, LateRenderer),
+            by_server=renderer is None and not isinstance(self._renderer, LateRenderer),
         )
         self._run(self.engine.open)
 

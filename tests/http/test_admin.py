@@ -131,6 +131,16 @@ def test_stats_say_what_was_saved(served):
     assert told["engine"]["saved_seconds"] == 1.0
 
 
+def test_a_namespace_without_entries_is_told_of_nobodys_hits(guarded):
+    for _ in range(2):
+        kept(guarded, headers=BOB)
+
+    told = guarded.get("/zit/v1/stats", headers=ALICE).json()["store"]
+
+    assert guarded.get("/zit/v1/stats", headers=BOB).json()["store"]["hits"] == 1
+    assert (told["hits"], told["saved_seconds"], told["entries"]) == (0, 0.0, 0)
+
+
 def test_a_namespace_sees_and_changes_only_what_is_its_own(guarded):
     mine, theirs = kept(guarded, headers=ALICE), kept(guarded, headers=BOB)
     key = theirs["key"]
@@ -144,6 +154,11 @@ def test_a_namespace_sees_and_changes_only_what_is_its_own(guarded):
     assert guarded.get(path, headers=ALICE).status_code == 404
     assert guarded.get(path, headers=CHIEF).status_code == 200
     assert "engine" not in guarded.get("/zit/v1/stats", headers=ALICE).json()
+    guarded.runtime.store.blob_file(theirs["blob"]).write_bytes(b"no picture")
+    guarded.runtime.store.suspect(theirs["blob"])
+    guarded.runtime.store.flush()
+    assert guarded.get("/zit/v1/stats", headers=CHIEF).json()["store"]["quarantined"] == 1
+    assert guarded.get("/zit/v1/stats", headers=ALICE).json()["store"]["quarantined"] == 0
     assert guarded.get("/zit/v1/stats", headers=ALICE).json()["store"]["entries"] == 1
     miss = guarded.post("/zit/v1/explain", {"prompt": "a lighthouse", "seed": 9}, headers=READER)
     assert miss.status_code == 200

@@ -373,3 +373,27 @@ def test_what_is_held_of_thumbnails_is_bounded(served):
     thumbnails._hold("a" * 64, "128", b"12")
     assert thumbnails._at_hand("a" * 64, "128") is None
     assert thumbnails._bytes == 0
+
+
+# Health
+
+
+def test_health_says_more_to_who_may_read(guarded):
+    assert guarded.get("/zit/v1/health").json() == {"status": "ok", "store": "open"}
+    told = guarded.get("/zit/v1/health", headers=READER).json()
+    assert told == {
+        "status": "ok",
+        "store": "open",
+        "renderer": "ready",
+        "broken_plugins": 0,
+        "troubles": 0,
+    }
+
+
+def test_health_says_when_no_model_server_runs(tmp_path):
+    settings = {"renderer": "server", "data_dir": str(tmp_path / "data"), "device": "cpu"}
+    with TrialEngine(tmp_path / "c", installed=False, real_weights=True, **settings) as trial:
+        served = Served(trial.runtime)
+        told = served.get("/zit/v1/health").json()
+        served.close()
+    assert told["renderer"] == "asleep"

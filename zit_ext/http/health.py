@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from ..errors import StoreError
 from .auth import COOKIE, Scope
@@ -21,7 +22,10 @@ def routes() -> list[Route]:
 
 
 async def health(call: Call) -> Answer:
-    """Answer 200 while requests are answered, 503 once the server is about to end. Needs no token."""
+    """Answer 200 while requests are answered, 503 once the server is about to end. Needs no token.
+
+    Who may read is told more: whether the renderer can be asked, and how many plugins are in trouble.
+    """
     if call.service.limits.draining:
         return json_answer({"status": "closing"}, status=503, headers={"retry-after": "5"})
     try:
@@ -29,7 +33,13 @@ async def health(call: Call) -> Answer:
         store = "open"
     except StoreError:
         store = "unavailable"
-    return json_answer({"status": "ok", "store": store})
+    told: dict[str, Any] = {"status": "ok", "store": store}
+    if Scope.READ in call.who.scopes:
+        plugins = call.runtime.hooks.plugins
+        told["renderer"] = await asyncio.to_thread(call.runtime.observer.renderer_state)
+        told["broken_plugins"] = sum(bool(each.broken) for each in dict(plugins.reports).values())
+        told["troubles"] = len(plugins.troubles.all())
+    return json_answer(told)
 
 
 async def session(call: Call) -> Answer:

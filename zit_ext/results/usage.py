@@ -10,7 +10,10 @@ from . import index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a store or one namespace holds, in entries and bytes."""
+    """What a store or one namespace holds, in entries and bytes.
+
+    What no namespace has of its own (quarantine, files in work, what waits, memory) is 0 for one.
+    """
 
     entries: int
     bytes: int
@@ -49,6 +52,7 @@ def measure(
     memory_bytes: int,
 ) -> Usage:
     """Return the usage of the store, or of one namespace under the caps that it has itself."""
+    whole = namespace is None
     space = None if namespace is None else index.find_namespace(db, namespace)
     totals = index.totals(db)
     if namespace is None:
@@ -67,12 +71,12 @@ def measure(
         f"SELECT count(*) FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ?{where}",
         (now, *values),
     ).fetchone()[0]
-    if space is None:
+    if whole:
         hits, saved = index.of_totals(db, "hits"), index.of_totals(db, "saved_seconds")
     else:
         hits, saved = db.execute(
             "SELECT coalesce(sum(uses), 0), coalesce(sum(uses * cost), 0.0) FROM entries WHERE namespace = ?",
-            (space.id,),
+            (space.id if space else -1,),
         ).fetchone()
     return Usage(
         entries=entries,
@@ -83,14 +87,14 @@ def measure(
         pinned=pinned,
         pinned_bytes=pinned_bytes,
         stale=stale,
-        quarantined=_number(db, "SELECT count(*) FROM aside"),
-        quarantined_bytes=totals.aside_bytes,
-        orphan_bytes=_number(db, "SELECT coalesce(sum(size), 0) FROM blobs WHERE doomed"),
-        reserved_bytes=totals.reserved_bytes,
+        quarantined=_number(db, "SELECT count(*) FROM aside") if whole else 0,
+        quarantined_bytes=totals.aside_bytes if whole else 0,
+        orphan_bytes=_number(db, "SELECT coalesce(sum(size), 0) FROM blobs WHERE doomed") if whole else 0,
+        reserved_bytes=totals.reserved_bytes if whole else 0,
         hits=hits,
         saved_seconds=saved,
-        waiting=waiting,
-        memory_bytes=memory_bytes,
+        waiting=waiting if whole else 0,
+        memory_bytes=memory_bytes if whole else 0,
     )
 
 

@@ -41,14 +41,13 @@ class Observer:
 
         `by_server`: a model server renders.
         """
-        self._settings = settings
         self._store = store
         self._holdings = holdings
         self._loads_here = loads_here
         self._by_server = by_server
-        self._load_seconds = 0.0
         self.answers = Answers()
         self.history = Recorder(settings.cache_dir / FOLDER, look=self._look)
+        self._loads = Loads(self.history, settings.namespace)
         metrics.tell(self.answers.add)
         metrics.tell(self.history.answered, self.history.event)
 
@@ -68,7 +67,7 @@ class Observer:
         """See for the last time how long weights took to be read. Before the runtime ends."""
         if self._loads_here:
             with contextlib.suppress(Exception):
-                self._count_loads(self._holdings())
+                self._loads.saw(self._holdings())
 
     def close(self) -> None:
         """Write history down, and end its thread. Twice is fine."""
@@ -89,10 +88,25 @@ class Observer:
         except Exception:  # the runtime ends, a hook hangs, the model server is busy
             return ()
         if self._loads_here:
-            self._count_loads(holdings)
-        return () if holdings is None else tuple(dict.fromkeys(each.source for each in holdings.models))
+            self._loads.saw(holdings)
+        return sources_of(holdings)
 
-    def _count_loads(self, holdings: Holdings | None) -> None:
-        if holdings is not None and holdings.load_seconds > self._load_seconds:
-            self.history.loaded(self._settings.namespace, holdings.load_seconds - self._load_seconds)
-            self._load_seconds = holdings.load_seconds
+
+class Loads:
+    """Counts for history how long this process read weights."""
+
+    def __init__(self, history: Recorder, namespace: str) -> None:
+        self._history = history
+        self._namespace = namespace
+        self._seconds = 0.0
+
+    def saw(self, holdings: Holdings | None) -> None:
+        """Count what was read since the last time."""
+        if holdings is not None and holdings.load_seconds > self._seconds:
+            self._history.loaded(self._namespace, holdings.load_seconds - self._seconds)
+            self._seconds = holdings.load_seconds
+
+
+def sources_of(holdings: Holdings | None) -> tuple[str, ...]:
+    """Return the sources of what is held, each once."""
+    return () if holdings is None else tuple(dict.fromkeys(each.source for each in holdings.models))

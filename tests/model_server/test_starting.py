@@ -16,6 +16,8 @@ import pytest
 
 from zit_ext import __version__
 from zit_ext.errors import ServerError
+from zit_ext.history.database import FOLDER
+from zit_ext.history.reading import totals_in
 from zit_ext.model_server.home import ServerHome, State
 from zit_ext.model_server.starting import ANOTHER_SERVES, reach, settings_argument, stop
 from zit_ext.renderers.choosing import wants_server
@@ -183,6 +185,33 @@ async def test_a_server_that_nobody_asks_ends(world: World) -> None:
     assert "the server ends: nobody asks" in world.home.log.read_text()
     assert not (world.home.folder / "state.json").exists()
     assert await renderer.render(world.request(), QuietWatcher())  # and comes again
+    await renderer.close()
+
+
+async def test_whoever_only_looks_keeps_no_server_from_ending(world: World) -> None:
+    renderer = world.renderer(world.with_settings(server_idle_timeout=0.5))
+    await renderer.render(world.request(), QuietWatcher())
+
+    deadline = time.monotonic() + 30
+    while world.is_alive():  # as a dashboard does that is left open
+        assert time.monotonic() < deadline
+        await renderer.holdings()
+        await asyncio.sleep(0.05)
+
+    assert "the server ends: nobody asks" in world.home.log.read_text()
+    await renderer.close()
+
+
+async def test_history_knows_how_long_the_server_read_weights(world: World) -> None:
+    renderer = world.renderer(world.with_settings(server_idle_timeout=0.5))
+    await renderer.render(world.request(), QuietWatcher())
+    held = await renderer.holdings()
+    assert held is not None
+    await until(lambda: not world.is_alive())
+
+    told = totals_in(world.settings.cache_dir / FOLDER)
+    assert told.numbers["load_seconds"] == pytest.approx(held.load_seconds)
+    assert held.load_seconds > 0
     await renderer.close()
 
 

@@ -105,7 +105,7 @@ class Recorder:
     # On the thread that writes
 
     def _run(self) -> None:
-        due = time.monotonic() + LOOK_SECONDS
+        due = time.monotonic() + self._write_seconds  # not at once: most programs are gone by then
         while True:
             self._wanted.wait(self._write_seconds)
             self._wanted.clear()

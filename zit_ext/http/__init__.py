@@ -7,6 +7,8 @@
     generating.py   /zit/v1/generate; asks the runtime
     blobs.py        pictures by digest; thumbnails.py those of a gallery
     entries.py      what is stored; administration.py weights, plugins, the queue
+    audits.py       renders an entry again; catalogue.py which weights can be named
+    metrics.py      /metrics; prometheus.py how they read
     history.py      counters by time; answers.py the latest ones; events.py news as they happen
     aiohttp_app.py  aiohttp's requests to Asked, and Answers back; serving.py runs it as a program
 

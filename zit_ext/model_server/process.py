@@ -22,10 +22,14 @@ from typing import Any
 from .. import __version__
 from ..default_plugins.zimage import ZImage
 from ..errors import PluginError, ZitError
+from ..history.database import FOLDER
+from ..history.recorder import Recorder
+from ..history.tally import Look
 from ..models.environment import EnvironmentBook
 from ..models.ledger import Ledger
 from ..models.naming import model_named
 from ..models.server_environments import facts_of_this_process
+from ..observing import Loads, sources_of
 from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
 from ..questions import Questions, environment_digest, environment_name, is_pending
@@ -108,6 +112,10 @@ class _Process:
             ledger=lambda: Ledger(settings.data_dir / "ledger", "server"),
         )
 
+        # Its clients count their requests; how long weights are read only this process knows.
+        self._history = Recorder(settings.cache_dir / FOLDER, look=self._look)
+        self._loads = Loads(self._history, settings.namespace)
+
     async def run(self) -> None:
         token = secrets.token_hex(32)
         server = ModelServer(
@@ -133,9 +141,16 @@ class _Process:
                 # From here on nobody finds this server; the lock goes last, when the memory is free.
                 self._home.remove_state()
                 preloading.cancel()
+        self._look()
         await self._renderer.close()
         await server.close()
+        await asyncio.to_thread(self._history.close)
         log.info("the server has ended")
+
+    def _look(self) -> Look:
+        holdings = self._renderer.holdings()
+        self._loads.saw(holdings)
+        return Look(self._history.now(), {}, sources_of(holdings))
 
     def _state(self, port: int, token: str) -> State:
         return State(

@@ -139,7 +139,8 @@ class ModelServer:
                     await self._answer(connection, peer, header, body)
                 finally:
                     self._at_work -= 1
-                    self._asked_at = time.monotonic()
+                    if header.get("op") != protocol.HOLDINGS:  # who only looks keeps nobody awake
+                        self._asked_at = time.monotonic()
                 header, body = await self._next_question(connection)
         except (ProtocolError, ServerLostError) as error:
             # Strangers get no word: neither an error nor a hint of who lives here.

@@ -220,6 +220,34 @@ def test_a_server_that_has_ended_is_noticed(served, opened):
     expect(page.locator(".wellness")).to_contain_text("Trouble", timeout=20_000)
 
 
+def test_a_page_that_gets_no_stream_asks_again_and_again(serving, opened):
+    server = serving(http_max_streams=1)
+    with server.get("/zit/v1/events", stream=True):
+        page = opened(server)
+        page.allowed.append("429")
+        page.get_by_role("link", name="Health").click()
+        expect(page.get_by_text("asks every few seconds")).to_be_visible()
+        page.get_by_role("link", name="Why?").click()
+
+        server.generate("seen without a stream", seed=3)
+
+        expect(page.locator(".answer").first).to_contain_text("seen without a stream", timeout=20_000)
+
+
+def test_an_audit_that_finds_another_picture_shows_where_they_differ(served, opened):
+    key = some(served, 1)[0]
+    served.trial.pipeline.salt = 1  # from now on it renders something else
+    page = opened(served, f"#/entry/{key}")
+
+    page.locator("[data-test=audit]").click()
+
+    expect(page.locator("[data-test=different]")).to_contain_text("pixels differ")
+    expect(page.locator(".audit figure")).to_have_count(3)
+    page.wait_for_timeout(300)
+    sizes = page.locator(".audit figure img").evaluate_all("all => all.map(image => image.naturalWidth)")
+    assert sizes == [4, 4, 4]
+
+
 # Looks and languages
 
 

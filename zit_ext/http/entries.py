@@ -103,18 +103,23 @@ async def entries(call: Call) -> Answer:
     query = dict(call.asked.query)
     counted = flag("total", query.pop("total", "false"))
     selection = selection_of(call, query)
-    # One more than asked for says whether there are more.
+    store = call.runtime.store
+    # One more than asked for says whether there are more. Counting goes on beside it.
     one_more = replace(selection, limit=selection.limit + 1)
-    found = await asyncio.to_thread(call.runtime.store.entries, one_more)
+    listing = asyncio.to_thread(store.entries, one_more)
+    if counted:
+        found, total = await asyncio.gather(listing, asyncio.to_thread(store.count, selection))
+    else:
+        found, total = await listing, None
     page = found[: selection.limit]
-    told = {
+    told: dict[str, Any] = {
         "entries": [shown(call, each) for each in page],
         "offset": selection.offset,
         "limit": selection.limit,
         "more": len(found) > len(page),
     }
-    if counted:
-        told["total"] = await asyncio.to_thread(call.runtime.store.count, selection)
+    if total is not None:
+        told["total"] = total
     return json_answer(told)
 
 

@@ -108,7 +108,7 @@ async function showWhy(place, answer, number, signal) {
   replace(rest, h("p", { class: "soft" }, t("why.looking")));
   try {
     const { nearest } = await get(`v1/entries/${answer.key}/nearest?limit=3&older=true`, { signal });
-    replace(rest, nearest.length ? nearestPart(answer.key, nearest) : h("p", { class: "note" }, t("why.first")), entryLink(answer.key));
+    replace(rest, nearest.length ? [h("h3", {}, t("why.nearest")), nearestPart(nearest)] : h("p", { class: "note" }, t("why.first")), entryLink(answer.key));
   } catch (error) {
     if (error.name === "AbortError") return undefined;
     replace(rest, h("p", { class: "note" }, error.status === 404 ? t("why.notStored") : error.message));
@@ -119,7 +119,7 @@ async function showWhy(place, answer, number, signal) {
 const entryLink = (key) => h("p", {}, h("a", { class: "more", href: `#/entry/${key}` }, t("entry.open"), " →"));
 
 /** Return the entries that differ least from one, and for the one that is chosen the fields side by side. */
-export function nearestPart(key, nearest) {
+export function nearestPart(nearest) {
   const table = h("div", {});
   const tabs = nearest.map((each, at) =>
     h(
@@ -139,5 +139,5 @@ export function nearestPart(key, nearest) {
     );
   };
   choose(0);
-  return [h("h3", {}, t("why.nearest")), h("div", { class: "nears" }, tabs), table];
+  return [h("div", { class: "nears" }, tabs), table];
 }

@@ -133,8 +133,10 @@ function show() {
   document.title = `${title} · zit_ext`;
   for (const link of app.querySelectorAll("nav a")) {
     const current = link.dataset.view === (known.under ?? (VIEWS[name] ? name : ""));
-    if (current) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (current) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
   const main = document.getElementById("main");
   const heading = h("h1", { class: known === VIEWS[""] || known.under ? "hidden" : null, tabindex: "-1" }, title);

@@ -93,7 +93,9 @@ export function timeline(made, readout) {
       });
       return svg("g", {}, pieces);
     });
-    const known = rates.map((share, place) => (share === null ? null : [x(place) + step / 2, rateY(share)])).filter(Boolean);
+    const points = rates.map((share, place) => (share === null ? null : [x(place) + step / 2, rateY(share)]));
+    const known = points.filter(Boolean);
+    const whole = runs(points.map(Boolean)).map(([from, to]) => points.slice(from, to));
     const lines = [0, 0.5, 1].map((share) => [
       svg("line", { x1: gutter, x2: width, y1: rateY(share), y2: rateY(share), class: "grid-line" }),
       svg("text", { x: gutter - 8, y: rateY(share) + 4, class: "axis-text end" }, percent(share)),
@@ -126,7 +128,6 @@ export function timeline(made, readout) {
         point(Math.min(made.length - 1, Math.max(0, (chosen ?? (way > 0 ? -1 : made.length)) + way)));
       } else if (event.key === "Escape") point(null);
     };
-    const area = known.length > 1 ? `${curve(known)}L${known.at(-1)[0]},${rateHeight}L${known[0][0]},${rateHeight}Z` : "";
     return svg(
       "svg",
       {
@@ -134,10 +135,15 @@ export function timeline(made, readout) {
         onpointermove: move, onpointerdown: move, onpointerleave: () => point(null), onkeydown: key, onblur: () => point(null),
       },
       lines, counts, cursor, bars,
-      area && svg("path", { d: area, class: "rate-area" }),
-      known.length > 1
-        ? svg("path", { d: curve(known), class: "rate-line" })
-        : known.map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, class: "rate-dot" })),
+      svg("path", { d: curve(known), class: "rate-between" }),
+      whole.map((part) =>
+        part.length > 1
+          ? [
+              svg("path", { d: `${curve(part)}L${part.at(-1)[0]},${rateHeight}L${part[0][0]},${rateHeight}Z`, class: "rate-area" }),
+              svg("path", { d: curve(part), class: "rate-line" }),
+            ]
+          : svg("circle", { cx: part[0][0], cy: part[0][1], r: 3, class: "rate-dot" }),
+      ),
       marks,
     );
   });
@@ -224,7 +230,7 @@ export function meter(label, share, className = "") {
       "svg",
       { width, height: 10, viewBox: `0 0 ${width} 10`, role: "img", "aria-label": `${label}: ${percent(full)}` },
       svg("rect", { width, height: 10, rx: 5, class: "meter-rest" }),
-      full > 0 && svg("rect", { width: Math.max(10, width * full), height: 10, rx: 5, class: full > 0.95 ? "meter-part full" : "meter-part" }),
+      full > 0 && svg("rect", { width: Math.max(10, width * full), height: 10, rx: 5, class: full > 0.95 && className === "" ? "meter-part full" : "meter-part" }),
     ),
   );
 }

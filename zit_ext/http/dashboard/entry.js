@@ -82,7 +82,7 @@ function factsOf(entry) {
     [t("field.uses"), number(entry.uses)],
     [t("field.saved"), duration(entry.uses * entry.cost)],
     [t("field.cost"), duration(entry.cost)],
-    [t("field.created_at"), `${moment(entry.created_at)} (${ago(entry.created_at)})`],
+    [t("field.created_at"), h("time", { title: moment(entry.created_at) }, ago(entry.created_at))],
     [t("field.used_at"), ago(entry.used_at)],
     [t("field.expires_at"), entry.expires_at === null ? t("value.never") : `${stale ? `${t("gallery.isStale")}, ` : ""}${ago(entry.expires_at)}`],
     [t("field.model"), entry.model],
@@ -91,14 +91,14 @@ function factsOf(entry) {
     [t("field.key"), h("code", {}, entry.key)],
     [t("field.digest"), h("code", {}, entry.digest)],
   ];
-  return h("dl", { class: "facts entry-facts" }, facts.map(([name, value]) => h("div", { class: value instanceof Element ? "whole" : null }, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { class: "facts entry-facts" }, facts.map(([name, value]) => h("div", { class: value.tagName === "CODE" ? "whole" : null }, h("dt", {}, name), h("dd", {}, value))));
 }
 
 async function showNearest(place, key, signal) {
   const heading = h("h2", {}, t("entry.nearest"));
   try {
     const { nearest } = await get(`v1/entries/${key}/nearest?limit=4`, { signal });
-    replace(place, heading, nearest.length ? nearestPart(key, nearest) : h("p", { class: "soft" }, t("entry.alone")));
+    replace(place, heading, nearest.length ? nearestPart(nearest) : h("p", { class: "soft" }, t("entry.alone")));
   } catch (error) {
     if (error.name !== "AbortError") replace(place, heading, h("p", { class: "note" }, error.message));
   }
@@ -129,7 +129,7 @@ function verdict(entry, found) {
   return [
     found.identical
       ? h("p", { class: "verdict verdict-good pop", "data-test": "identical" }, icon("check"), h("strong", {}, t("audit.identical")), " ", t("audit.took", { time: duration(found.seconds) }))
-      : h("p", { class: "verdict verdict-bad pop", "data-test": "different" }, icon("cross"), h("strong", {}, t("audit.different", { raw: found.differing_pixels, n: number(found.differing_pixels) })), " ", t("audit.largest", { n: found.largest_difference })),
+      : h("p", { class: "verdict verdict-bad pop", "data-test": "different" }, icon("cross"), h("strong", {}, found.differing_pixels === null ? t("audit.other") : t("audit.different", { raw: found.differing_pixels, n: number(found.differing_pixels) })), " ", found.largest_difference !== null && t("audit.largest", { n: found.largest_difference })),
     !found.identical && found.why && h("p", { class: "note" }, found.why),
     h("div", { class: "figures" }, shown(entry.url, t("audit.stored")), shown(found.rendered, t("audit.rendered")), shown(found.difference, t("audit.difference"))),
   ];

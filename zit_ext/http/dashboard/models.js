@@ -111,7 +111,7 @@ function roomPart() {
       "div",
       { class: "gauge" },
       h("div", { class: "gauge-line" }, h("span", {}, t(`tier.${name}`)), h("b", {}, bytes(held))),
-      whole > 0 && meter(t(`tier.${name}`), held / whole),
+      whole > 0 && meter(t(`tier.${name}`), held / whole, "calm"),
     );
   return [
     gauge("vram", models.vram_bytes),

@@ -120,6 +120,44 @@ def test_several_processes_on_one_folder_add_up(tmp_path):
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows kills otherwise")
+def test_a_process_that_is_killed_costs_its_last_moments_and_nothing_else(tmp_path):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path\n"
+        "from zit_ext.history.recorder import Recorder\n"
+        "from tests.test_history import answer, NOW\n"
+        "recorder = Recorder(Path(sys.argv[1]), clock=lambda: NOW, write_seconds=0.001)\n"
+        "number = 0\n"
+        "while True:\n"
+        "    recorder.answered(answer())\n"
+        "    number += 1\n"
+        "    if recorder.flush(30): print(number, flush=True)\n"
+    )
+    written = 0
+    for wanted in (1, 7, 23, 60):
+        running = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "history"), str(ROOT)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stdout is not None
+        last = 0
+        while last < wanted:
+            last = int(running.stdout.readline())
+        running.kill()
+        for line in running.stdout.read().split():  # what it had still said
+            last = int(line)
+        running.wait(30)
+        running.stdout.close()
+        written += last
+
+    (path,) = files(tmp_path)
+    ((counted,),) = rows(path, "SELECT sum(hit) FROM buckets WHERE step = 60")
+    assert written <= counted <= written + 4  # one of each may have been written and not said any more
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
 def test_a_namespace_is_told_of_its_own_requests_and_sizes_only(recorders):
     sizes = {None: Size(30, 3), "alice": Size(10, 1), "bob": Size(20, 2)}
     recorder = recorders(look=lambda: Look(NOW, sizes, ("m",)))

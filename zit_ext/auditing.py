@@ -85,7 +85,11 @@ def request_again(details: EntryDetails, runtime: Runtime, find_source: FindSour
     entry, stored = details.entry, details.fields
     if details.redacted:
         raise NotAuditableError("its prompt is not stored")
-    request = request_of_fields(stored, entry.model, find_source)
+    try:
+        request = request_of_fields(stored, entry.model, find_source)
+    except (KeyError, TypeError, ValueError):
+        # What a host's own nodes made, or another version: its fields are not those of a request.
+        raise NotAuditableError("it was not made from a request that can be asked again here") from None
     # What the settings add, they would add to the render too.
     changed = _changed(runtime.engine.at_the_door(request), stored, entry.key, runtime)
     if changed:

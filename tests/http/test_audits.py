@@ -9,8 +9,9 @@ import pytest
 
 from zit_ext import testing
 from zit_ext.codecs import Pixels, decode_png
+from zit_ext.fingerprint import fingerprint
 from zit_ext.picture_differences import differences
-from zit_ext.records import CacheMode
+from zit_ext.records import CacheMode, Encoded
 
 from .server import ALICE, BOB, CHIEF, READER
 
@@ -97,6 +98,20 @@ def test_an_entry_without_its_prompt_cannot_be_audited(serving):
     served = serving(store_prompts=False)
     told = audited(served, kept(served)["key"])
     assert (told["auditable"], told["why"]) == (False, "its prompt is not stored")
+
+
+def test_what_was_made_from_no_request_cannot_be_audited(served):
+    known = fingerprint({"node": "KSampler", "inputs": {"a": 1}, "environment": "test"})
+    content = Encoded("text/plain", b"tensors")
+    served.runtime.store.keep(known, content, namespace="default", cost=1.0, ttl_seconds=None)
+    served.runtime.store.flush()
+
+    told = audited(served, known.key)
+
+    assert (told["auditable"], told["identical"]) == (False, False)
+    assert "not made from a request" in told["why"]
+    thumbnail = served.get(f"/zit/v1/entries/{known.key}/thumbnail")
+    assert (thumbnail.status_code, thumbnail.json()["error"]["code"]) == (404, "no_picture")
 
 
 def test_an_audit_stands_in_the_queue_and_can_be_stopped(served, pipeline):

@@ -92,7 +92,7 @@ class HistoryFile:
                     _add_look(db, look)
                 db.executemany(
                     "INSERT INTO events VALUES (?, ?) "
-                    "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+                    "ON CONFLICT (name) DO UPDATE SET number = number + excluded.number",
                     list(counted.events.items()),
                 )
                 _prune_now_and_then(db, now)
@@ -214,12 +214,12 @@ def _add_bucket(db: sqlite3.Connection, minute: int, namespace: str, bucket: Buc
         at = minute // step * step
         db.execute(
             f"INSERT INTO buckets (step, at, namespace, {', '.join(_NUMBERS)}) VALUES (?, ?, ?, {marks}) "
-            f"ON CONFLICT DO UPDATE SET {sums}",
+            f"ON CONFLICT (step, at, namespace) DO UPDATE SET {sums}",
             (step, at, namespace, *numbers),
         )
         db.executemany(
             "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+            "ON CONFLICT (step, at, namespace, kind, name) DO UPDATE SET number = number + excluded.number",
             [(step, at, namespace, *part, number) for part, number in bucket.parts.items()],
         )
     known = db.execute("SELECT count(*) FROM totals").fetchone()[0] < MOST_TOTALS
@@ -228,7 +228,7 @@ def _add_bucket(db: sqlite3.Connection, minute: int, namespace: str, bucket: Buc
         if known or whole or db.execute("SELECT 1 FROM totals WHERE namespace = ?", (name,)).fetchone():
             db.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+                "ON CONFLICT (whole, namespace, name) DO UPDATE SET number = number + excluded.number",
                 told,
             )
 
@@ -238,7 +238,8 @@ def _add_look(db: sqlite3.Connection, look: Look) -> None:
         at = int(look.at // step) * step
         db.executemany(
             "INSERT INTO sizes VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET bytes = excluded.bytes, entries = excluded.entries",
+            "ON CONFLICT (step, at, whole, namespace) "
+            "DO UPDATE SET bytes = excluded.bytes, entries = excluded.entries",
             [
                 (step, at, name is None, name or "", size.bytes, size.entries)
                 for name, size in look.sizes.items()
@@ -256,7 +257,8 @@ def _prune_now_and_then(db: sqlite3.Connection, now: float) -> None:
     if found is None or not 0 <= now - found[0] < _PRUNE_SECONDS:
         _prune(db, now)
         db.execute(
-            "INSERT INTO facts VALUES ('pruned_at', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            "INSERT INTO facts VALUES ('pruned_at', ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (now,),
         )
 

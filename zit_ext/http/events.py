@@ -36,6 +36,8 @@ from .service import Call, Route
 LOOK_SECONDS = 0.5
 """How often the queue is looked at; it costs no more than a look."""
 STATS_SECONDS = 1.0
+SUMS_SECONDS = 5.0
+"""How often a listener with one namespace is told of hits, if no entry came or went."""
 MODELS_SECONDS = 2.0
 QUIET_SECONDS = 15.0
 """After so long without news a stream says that it is alive."""
@@ -147,6 +149,7 @@ class Looked:
     _queue: _Topic = field(default_factory=lambda: _Topic(LOOK_SECONDS / 2))
     _stats: _Topic = field(default_factory=lambda: _Topic(STATS_SECONDS))
     _models: _Topic = field(default_factory=lambda: _Topic(MODELS_SECONDS))
+    _sums: _Topic = field(default_factory=lambda: _Topic(SUMS_SECONDS))
     _place: int | None = None
     _generation: int | None = None
 
@@ -162,7 +165,7 @@ class Looked:
             with contextlib.suppress(StoreError):  # nothing to tell; /zit/v1/health says why
                 stats, entries = await asyncio.to_thread(self._look_at_store)
                 news += [("entry", each) for each in entries]
-                if self._stats.is_new(stats):
+                if stats is not None and self._stats.is_new(stats):
                     news.append(("stats", stats))
         if self._models.is_due(now):
             with contextlib.suppress(ZitError):
@@ -171,12 +174,16 @@ class Looked:
                     news.append(("models", models))
         return news
 
-    def _look_at_store(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _look_at_store(self) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         store = self.call.runtime.store
         generation = store.generation()
         place, keys = store.arrivals(self._place, self.namespace)
         entries: list[dict[str, Any]] = [{"change": "added", "key": key} for key in keys]
         if self._generation not in (None, generation):
             entries.append({"change": "changed", "key": None})
+        unchanged = (place, generation) == (self._place, self._generation)
         self._place, self._generation = place, generation
+        # What a namespace has used is summed up over all entries (32 ms of 100,000): not every second.
+        if self.namespace is not None and unchanged and not self._sums.is_due(time.monotonic()):
+            return None, entries
         return stats_of(self.call, self.namespace), entries

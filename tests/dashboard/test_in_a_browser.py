@@ -202,6 +202,35 @@ def test_what_is_wrong_with_a_request_is_said_in_words(served, opened):
     expect(page.locator(".making [role=alert]")).to_contain_text("width")
 
 
+def test_what_would_become_of_a_request_is_told_before_it_is_made(served, opened):
+    some(served, 1)
+    rendered = len(served.trial.rendered)
+    page = opened(served)
+    page.get_by_placeholder("A lighthouse").fill("picture number 0")
+
+    page.locator("[data-test=explain]").click()
+    expect(page.get_by_text("This would be rendered")).to_be_visible()
+    expect(page.locator(".making table").get_by_role("row", name="Seed")).to_contain_text("42")
+    page.get_by_label("Seed", exact=True).fill("0")
+    page.locator("[data-test=explain]").click()
+
+    expect(page.get_by_text("this would be a hit")).to_be_visible()
+    assert len(served.trial.rendered) == rendered
+
+
+def test_what_cannot_be_asked_is_said_once_in_words(served, opened, monkeypatch):
+    from zit_ext.errors import StoreError
+
+    def unusable(*_):
+        raise StoreError("a disk that went")
+
+    monkeypatch.setattr(served.runtime.store, "usage", unusable)
+    page = opened(served)
+    page.allowed.append("503")
+
+    expect(page.locator(".banner")).to_have_text("The store cannot be asked now. Try again in a moment.")
+
+
 def test_an_entry_that_is_gone_says_so(served, opened):
     page = opened(served, f"#/entry/{'0' * 64}")
     page.allowed.append("404")

@@ -65,6 +65,13 @@ function drawFrame() {
   };
   for (const name of ["health", "plugins", "live"]) on(name, frame.signal, drawLight);
   drawLight();
+  const banner = h("div", { class: "banner", role: "status" });
+  const drawBanner = () => {
+    const words = new Set(state.troubles.values());
+    replace(banner, [...words].map((each) => h("p", { class: "note bad" }, each)));
+  };
+  on("trouble", frame.signal, drawBanner);
+  drawBanner();
   replace(
     app,
     h("a", { class: "skip", href: "#main", onclick: (event) => (event.preventDefault(), document.getElementById("main").focus()) }, t("skip")),
@@ -75,6 +82,7 @@ function drawFrame() {
       h("nav", { "aria-label": t("nav") }, navigation()),
       h("div", { class: "tools" }, light, languageButton(), themeButton(), state.session.token_needed && signOutButton()),
     ),
+    banner,
     h("main", { id: "main", tabindex: "-1" }),
   );
   show();

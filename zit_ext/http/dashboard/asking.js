@@ -29,6 +29,10 @@ export async function ask(method, path, body, { signal } = {}) {
 export const get = (path, more) => ask("GET", path, undefined, more);
 export const post = (path, body = {}, more) => ask("POST", path, body, more);
 
+// A browser whose own cache is off (its developer tools do that) says no-cache for us, which here asks for a new
+// render. What the page says itself, the browser leaves alone.
+const WITH_A_BODY = { "content-type": "application/json", "cache-control": "max-age=31536000" };
+
 async function send(method, path, body, { signal, headers = {} } = {}) {
   let answer;
   try {
@@ -36,7 +40,7 @@ async function send(method, path, body, { signal, headers = {} } = {}) {
       method,
       signal,
       credentials: "same-origin",
-      headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
+      headers: body === undefined ? headers : { ...WITH_A_BODY, ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -64,10 +68,7 @@ async function troubleOf(answer, path) {
 
 /** Ask for a picture and follow it: yields {name, data} of each server-sent event. */
 export async function* followed(path, body, signal) {
-  // A browser whose own cache is off (its developer tools do that) says no-cache for us, which here asks for a
-  // new render. What the page says itself, the browser leaves alone.
-  const headers = { accept: "text/event-stream", "cache-control": "max-age=31536000" };
-  const answer = await send("POST", path, body, { signal, headers });
+  const answer = await send("POST", path, body, { signal, headers: { accept: "text/event-stream" } });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

@@ -10,9 +10,8 @@ export function wellness() {
   const health = state.health;
   if (state.live === "lost") return "bad";
   if (!health) return "unknown";
-  if (health.status !== "ok" && health.status !== "degraded") return "bad";
-  if (health.store !== "open") return "bad";
-  if (health.status === "degraded" || plugins().some((each) => each.state === "broken")) return "warn";
+  if (health.status !== "ok" || health.store !== "open") return "bad";
+  if (health.renderer === "unreachable" || health.broken_plugins > 0 || plugins().some((each) => each.state === "broken")) return "warn";
   return "good";
 }
 
@@ -44,7 +43,7 @@ function lightsOf() {
   return [
     health ? light(health.status === "ok" ? "good" : "warn", t("health.server"), t(health.status === "closing" ? "health.closing" : "health.answers")) : light("bad", t("health.server"), t("health.silent")),
     light(health?.store === "open" ? "good" : "bad", t("health.store"), t(health?.store === "open" ? "health.storeOpen" : "health.storeShut")),
-    typeof renderer === "string" ? light(renderer === "ok" || renderer === "ready" ? "good" : "warn", t("health.renderer"), renderer) : light(started(models) ? "good" : "unknown", t("health.renderer"), started(models) ? t("health.device", { device: models.device }) : t("health.noDevice")),
+    renderer === "unreachable" || renderer === "asleep" ? light(renderer === "asleep" ? "unknown" : "bad", t("health.renderer"), t(`health.renderer.${renderer}`)) : light(started(models) ? "good" : "unknown", t("health.renderer"), started(models) ? t("health.device", { device: models.device }) : t("health.noDevice")),
     may("admin") && light(broken.length ? "warn" : "good", t("health.plugins"), broken.length ? t("health.broken", { names: broken.map((each) => each.name).join(", ") }) : t("health.pluginsFine", { n: plugins().length })),
     light(live === "stream" ? "good" : live === "lost" ? "bad" : "warn", t("health.live"), t(`live.${live}`)),
   ];

@@ -21,6 +21,7 @@ export const state = {
   plugins: null,
   answers: [],
   histories: new Map(), // by hours
+  troubles: new Map(), // what could not be asked just now: name -> words
   live: "starting", // starting | stream | polling | lost
 };
 
@@ -35,11 +36,21 @@ function tell(name, detail) {
 
 function learn(name, value) {
   state[name] = value;
+  untroubled(name);
   tell(name, value);
 }
 
 /** Return what tells one answer from all others. */
 export const nameOf = (answer) => `${answer.at}-${answer.seed}`;
+
+function troubled(name, error) {
+  state.troubles.set(name, error.message);
+  tell("trouble");
+}
+
+function untroubled(name) {
+  if (state.troubles.delete(name)) tell("trouble");
+}
 
 export const may = (scope) => state.session?.scopes.includes(scope) ?? false;
 
@@ -79,7 +90,7 @@ export async function refresh() {
     try {
       learn(name, await get(path));
     } catch (error) {
-      tell("trouble", { name, error });
+      troubled(name, error);
     }
   });
   await Promise.all([...asked, refreshAnswers(), refreshHistories()]);
@@ -89,7 +100,7 @@ async function refreshAnswers() {
   try {
     learn("answers", (await get(`v1/answers?limit=${ANSWERS}`)).answers);
   } catch (error) {
-    tell("trouble", { name: "answers", error });
+    troubled("answers", error);
   }
 }
 
@@ -105,8 +116,9 @@ async function refreshHistories() {
     [...hours].map(async (count) => {
       try {
         state.histories.set(count, await get(`v1/history?hours=${count}`));
+        untroubled("history");
       } catch (error) {
-        tell("trouble", { name: "history", error });
+        troubled("history", error);
       }
     }),
   );

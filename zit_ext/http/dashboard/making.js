@@ -1,8 +1,9 @@
 // A small form to ask for a picture: so that a miss can be watched, and then the hit.
 
-import { followed, here } from "./asking.js";
+import { followed, here, post } from "./asking.js";
 import { badge } from "./answers.js";
 import { h, icon, iconButton, replace } from "./dom.js";
+import { comparison } from "./fields.js";
 import { state } from "./live.js";
 import { empty, trying } from "./notices.js";
 import { duration, remember, remembered, t } from "./words.js";
@@ -56,6 +57,10 @@ export function makingForm(signal) {
     await trying(() => follow(place, given, signal));
     button.disabled = false;
   };
+  const foresee = () => trying(async () => {
+    const told = await post("v1/explain", fields(), { signal });
+    replace(place, foreseen(told));
+  });
   const more = Object.keys(given).filter((name) => !(name in FIRST));
   if (last) showMade(place, last);
   else replace(place, empty("brush", t("make.empty"), t("make.emptyDo")));
@@ -83,10 +88,21 @@ export function makingForm(signal) {
       ),
       h("datalist", { id: "sides" }, SIZES.map((value) => h("option", { value }))),
       more.length > 0 && h("p", { class: "soft small" }, t("make.also", { fields: more.join(", ") }), " ", h("button", { type: "button", class: "link", onclick: (event) => { for (const name of more) delete given[name]; event.target.parentElement.remove(); } }, t("make.drop"))),
-      button,
+      h("div", { class: "form-buttons" }, button, h("button", { type: "button", class: "quiet", onclick: foresee, "data-test": "explain" }, icon("search"), t("make.ask"))),
     ),
     place,
   );
+}
+
+/** Return what would become of a request, and of a miss what it differs in from the nearest entry. */
+function foreseen({ verdict, reason, entry, nearest, differences }) {
+  const other = entry ?? nearest;
+  return [
+    h("p", { class: "made-words", role: "status" }, badge(verdict), " ", t(`make.would.${verdict}`)),
+    verdict !== "hit" && h("p", { class: "soft small" }, reason),
+    Object.keys(differences).length > 0 && comparison(differences, t("compare.form"), t("compare.that")),
+    other && h("a", { class: "more", href: `#/entry/${other.key}` }, t(entry ? "entry.open" : "entry.openOther"), " →"),
+  ];
 }
 
 async function follow(place, asked, signal) {

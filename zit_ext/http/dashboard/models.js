@@ -19,8 +19,8 @@ export function heldModels(most = Infinity) {
   if (!models) return h("p", { class: "soft" }, t("models.unknown"));
   const held = models.held.slice(0, most);
   const loading = models.loading && !models.held.some((each) => each.name === models.loading) && h("p", { class: "loading" }, h("span", { class: "spinner" }), t("models.loading", { name: models.loading }));
-  if (!held.length) return [loading, empty("load", t("models.empty"), t(may("admin") ? "models.emptyDo" : "models.emptyRead")), !loading && preloadButtons(models)];
-  return [loading, h("ul", { class: "held", role: "list" }, held.map(heldModel)), preloadButtons(models)];
+  if (!held.length) return [loading, empty("load", t("models.empty"), t(may("admin") ? "models.emptyDo" : "models.emptyRead")), !loading && preloadButtons(models, most)];
+  return [loading, h("ul", { class: "held", role: "list" }, held.map(heldModel)), preloadButtons(models, most)];
 }
 
 function heldModel(model) {
@@ -56,9 +56,9 @@ function heldModel(model) {
   );
 }
 
-function preloadButtons(models) {
+function preloadButtons(models, most) {
   if (!may("admin")) return null;
-  const away = models.names.filter((name) => !models.held.some((each) => each.name === name));
+  const away = models.names.filter((name) => !models.held.some((each) => each.name === name)).slice(0, most);
   return away.length > 0 && h("div", { class: "preloads" }, away.map((name) => h("div", { class: "preload" }, h("span", { class: "held-name", title: name }, name), action("preload", name, "load", t("models.preload")))));
 }
 

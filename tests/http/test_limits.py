@@ -196,7 +196,7 @@ def test_who_waits_too_long_is_told_so(serving, path):
 
 
 @pytest.mark.parametrize(
-    ("path", "where"), [("/zit/x", "error"), ("/v1/x", "error"), ("/sdapi/v1/x", "detail"), ("/", "error")]
+    ("path", "where"), [("/zit/x", "error"), ("/v1/x", "error"), ("/sdapi/v1/x", "detail"), ("/x", "error")]
 )
 def test_what_is_not_there_is_said_in_the_dialect_of_its_place(served, path, where):
     told = served.get(path)

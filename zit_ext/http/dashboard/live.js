@@ -139,6 +139,11 @@ function listen() {
   stream.addEventListener("hello", () => {
     clearInterval(polling);
     polling = 0;
+    // Nobody told us what happened while there was no stream.
+    if (state.live !== "starting" && state.live !== "stream") {
+      refresh();
+      tell("entry", { change: "changed", key: null });
+    }
     learn("live", "stream");
   });
   for (const name of ["stats", "queue", "models"]) {
@@ -190,6 +195,7 @@ document.addEventListener("visibilitychange", async () => {
   if (document.hidden) {
     stop();
   } else {
+    stop();
     listen();
     await refresh();
     tell("entry", { change: "changed", key: null });

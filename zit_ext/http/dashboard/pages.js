@@ -26,7 +26,7 @@ export class Pages {
   /** Ask anew; `fresh`: for something else, so that nothing that stands there may stay. */
   async look(query, fresh) {
     this.query = new URLSearchParams(query);
-    const before = fresh ? new Map() : new Map([...this.old, ...this.pages]);
+    const before = fresh ? new Map() : new Map([...this.old, ...this.pages].slice(-MOST));
     const wanted = fresh ? [0] : [...this.pages.keys()].slice(-3);
     this.clear();
     this.old = before;

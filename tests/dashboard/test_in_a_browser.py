@@ -15,7 +15,7 @@ VIEWS = ["#/", "#/gallery", "#/answers", "#/models", "#/health"]
 
 
 def some(server, count=3, **options):
-    """Have a few pictures stored; return their keys, the newest first."""
+    """Have a few entries stored; return their keys, the newest first."""
     for seed in range(count):
         server.generate(f"picture number {seed}", seed=seed, **options)
     server.runtime.store.flush()
@@ -141,14 +141,36 @@ def test_a_long_list_keeps_the_document_small(serving, opened):
         )
     store.flush()
     page = opened(server, "#/gallery")
-    expect(page.locator("[data-test=count]")).to_have_text("700 pictures stored")
+    expect(page.locator("[data-test=count]")).to_have_text("700 entries stored")
 
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
 
     expect(page.locator("[data-place='699']")).to_contain_text("picture number 0")
     assert page.locator(".picture").count() < 100
     page.get_by_role("searchbox").fill("number 42")
-    expect(page.locator("[data-test=count]")).to_have_text("11 pictures found")
+    expect(page.locator("[data-test=count]")).to_have_text("11 entries found")
+
+
+def test_what_is_no_picture_is_listed_without_one(served, opened):
+    from zit_ext.fingerprint import fingerprint
+    from zit_ext.records import Encoded
+
+    store = served.runtime.store
+    for name in ("default", "comfyui"):
+        made = fingerprint({"node": "KSampler", "namespace": name})
+        kept = Encoded("application/safetensors", name.encode())
+        store.keep(made, kept, namespace=name, cost=1.0, ttl_seconds=None, prompt=f"a latent of {name}")
+    store.flush()
+    page = opened(served, "#/gallery")
+    expect(page.locator("[data-test=count]")).to_have_text("2 entries stored")
+    expect(page.locator(".no-picture").first).to_have_text("safetensors")
+
+    page.get_by_label("Namespace").select_option("comfyui")
+
+    expect(page.locator("[data-test=count]")).to_have_text("1 entry found")
+    page.locator(".picture a").click()
+    expect(page.get_by_text("This is no picture, but application/safetensors")).to_be_visible()
+    expect(page.locator("[data-test=audit]")).to_have_count(0)
 
 
 # Who may what
@@ -167,7 +189,7 @@ def test_a_token_opens_the_page_and_signing_out_closes_it(guarded, opened):
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Gallery", exact=True).click()
 
-    expect(page.locator("[data-test=count]")).to_have_text("2 pictures stored")
+    expect(page.locator("[data-test=count]")).to_have_text("2 entries stored")
     assert "reader" not in page.evaluate("document.cookie")
     expect(page.locator("[data-test=remove], [data-test=pin]")).to_have_count(0)
     page.get_by_role("link", name="Overview", exact=True).click()
@@ -312,3 +334,18 @@ def test_a_host_shows_the_page_in_a_panel_with_its_theme(served, opened):
         page.evaluate(f"location.hash = {view!r}")
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+
+
+def test_pages_of_the_same_origin_alone_may_frame_it(served, new_page):
+    page = new_page()
+    frame = "address => document.body.appendChild(document.createElement('iframe')).src = address"
+    page.goto(f"{served.url}/zit/v1/health")
+
+    page.evaluate(frame, "/zit/?panel=a1111&theme=dark")
+
+    expect(page.frame_locator("iframe").get_by_role("link", name="Gallery", exact=True)).to_be_visible()
+    page.allowed.append("frame-ancestors")
+    page.goto(f"http://localhost:{served.port}/zit/v1/health")  # another origin, as browsers see it
+    with page.expect_console_message(lambda said: "frame-ancestors" in said.text):
+        page.evaluate(frame, f"{served.url}/zit/?panel=a1111")
+    expect(page.frame_locator("iframe").get_by_role("link")).to_have_count(0)

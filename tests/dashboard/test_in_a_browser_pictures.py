@@ -67,7 +67,7 @@ def test_the_overview_shows_a_week(sample, opened, shoot, theme, kind, size):
 @pytest.mark.parametrize(("kind", "size", "theme"), [("desktop", DESKTOP, "dark"), ("phone", PHONE, "light")])
 def test_the_gallery_shows_pictures(sample, opened, shoot, kind, size, theme):
     page = opened(sample, "#/gallery", color_scheme=theme, viewport=size, **STILL)
-    expect(page.locator("[data-test=count]")).to_have_text("17 pictures stored")
+    expect(page.locator("[data-test=count]")).to_have_text("17 entries stored")
     there = "[...document.querySelectorAll('.frame img')].every(image => image.naturalWidth > 0)"
     for _ in range(100):  # the page's policy does not let Playwright's own way of waiting evaluate text
         if page.evaluate(there):

@@ -84,7 +84,7 @@ def test_the_gallery_is_searched_pinned_and_deleted_in_by_clicks(real, opened):
     assert page.locator(f"[data-key='{fox}'] img").evaluate("image => image.naturalWidth") > 0
 
     page.get_by_role("searchbox").fill("owl at NIGHT")
-    expect(page.locator("[data-test=count]")).to_have_text("1 picture found")
+    expect(page.locator("[data-test=count]")).to_have_text("1 entry found")
     expect(page.locator(f"[data-key='{owl}']")).to_be_visible()
     expect(page.locator(f"[data-key='{fox}']")).to_have_count(0)
 

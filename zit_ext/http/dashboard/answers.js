@@ -1,6 +1,6 @@
 // "Why did this miss?": the latest answers, and for each of them what it differs in from what was stored.
 
-import { get, thumbnail } from "./asking.js";
+import { get, isPicture, thumbnail } from "./asking.js";
 import { h, icon, replace } from "./dom.js";
 import { nameOf, on, state } from "./live.js";
 import { empty } from "./notices.js";
@@ -125,7 +125,7 @@ export function nearestPart(nearest) {
     h(
       "button",
       { type: "button", class: "near", "aria-pressed": String(at === 0), onclick: () => choose(at) },
-      h("img", { src: thumbnail(each.entry, 128), alt: "", loading: "lazy", width: 48, height: 48 }),
+      isPicture(each.entry) && h("img", { src: thumbnail(each.entry, 128), alt: "", loading: "lazy", width: 48, height: 48 }),
       h("span", {}, t("why.fields", { n: Object.keys(each.differences).length })),
     ),
   );

@@ -7,6 +7,9 @@ const BASE = new URL("./", document.baseURI);
 /** Return an address of ours: here("v1/stats"); what the server calls "/zit/blobs/…" also works. */
 export const here = (path) => new URL(path.replace(/^\/zit\//, ""), BASE).href;
 
+/** Tell whether an entry is a picture: nodes of ComfyUI also keep other things. */
+export const isPicture = (entry) => entry.media_type.startsWith("image/");
+
 /** Return the address of an entry's small picture. It names the blob, so that a browser may keep it for ever. */
 export const thumbnail = (entry, size) => here(`v1/entries/${entry.key}/thumbnail?size=${size}&v=${entry.blob.slice(0, 16)}`);
 

@@ -1,6 +1,6 @@
 // One entry: the picture, what is known of it, every field of its request, and whether a new render agrees.
 
-import { get, here, post } from "./asking.js";
+import { get, here, isPicture, post } from "./asking.js";
 import { nearestPart } from "./answers.js";
 import { copySettings, download, pinning, removing, reuse } from "./deeds.js";
 import { h, icon, replace } from "./dom.js";
@@ -37,7 +37,7 @@ export function entryView(signal, [key]) {
 }
 
 function whole(entry, signal, again) {
-  const picture = entry.media_type.startsWith("image/");
+  const picture = isPicture(entry);
   const nearest = h("section", { class: "card" }, h("h2", {}, t("entry.nearest")));
   const facts = h(
     "div",

@@ -1,6 +1,6 @@
 // What is stored, as pictures. Only what is on the screen is in the document: the list may be as long as it likes.
 
-import { thumbnail } from "./asking.js";
+import { isPicture, thumbnail } from "./asking.js";
 import { download, pinning, removing } from "./deeds.js";
 import { debounced, h, icon, iconButton, replace } from "./dom.js";
 import { may, on, state } from "./live.js";
@@ -26,6 +26,8 @@ export function galleryView(signal, _rest, query) {
   const search = h("input", { type: "search", id: "search", value: query.get("prompt") ?? "", placeholder: t("gallery.search") });
   const model = choice("model", t("gallery.model"), query.get("model") ?? "", [["", t("gallery.anyModel")], ...modelNames().map((name) => [name, name])]);
   const order = choice("order", t("gallery.order"), query.get("order") ?? "newest", ORDERS.map((name) => [name, t(`order.${name}`)]));
+  const spaces = state.stats?.namespaces ?? [];
+  const namespace = choice("namespace", t("field.namespace"), query.get("namespace") ?? "", [["", t("gallery.anyNamespace")], ...spaces.map(({ name }) => [name, name])]);
   const pinned = h("input", { type: "checkbox", id: "pinned", checked: query.get("pinned") === "true" });
   const stale = h("input", { type: "checkbox", id: "stale", checked: query.get("stale") === "true" });
 
@@ -33,6 +35,7 @@ export function galleryView(signal, _rest, query) {
     const values = new URLSearchParams();
     if (search.value.trim()) values.set("prompt", search.value.trim());
     if (model.input.value) values.set("model", model.input.value);
+    if (namespace.input.value) values.set("namespace", namespace.input.value);
     if (order.input.value !== "newest") values.set("order", order.input.value);
     if (pinned.checked) values.set("pinned", "true");
     if (stale.checked) values.set("stale", "true");
@@ -58,7 +61,7 @@ export function galleryView(signal, _rest, query) {
   };
 
   search.addEventListener("input", debounced(250, changed));
-  for (const input of [model.input, order.input, pinned, stale]) input.addEventListener("change", changed);
+  for (const input of [model.input, namespace.input, order.input, pinned, stale]) input.addEventListener("change", changed);
   on("entry", signal, debounced(300, () => look(false)));
   addEventListener("scroll", () => grid.soon(), { signal, passive: true });
   addEventListener("keydown", (event) => {
@@ -80,6 +83,7 @@ export function galleryView(signal, _rest, query) {
       { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
       h("div", { class: "searching" }, icon("search"), h("label", { for: "search", class: "hidden" }, t("gallery.search")), search),
       model.element,
+      spaces.length > 1 && namespace.element,
       order.element,
       check(pinned, t("gallery.pinned")),
       check(stale, t("gallery.stale")),
@@ -197,7 +201,7 @@ class Grid {
 
 function card(entry, place, total) {
   const words = entry.prompt ?? t("prompt.hidden");
-  const picture = h("img", { src: thumbnail(entry, 256), alt: "", loading: "lazy", decoding: "async" });
+  const picture = isPicture(entry) ? h("img", { src: thumbnail(entry, 256), alt: "", loading: "lazy", decoding: "async" }) : h("span", { class: "no-picture" }, icon("bolt"), entry.media_type.replace("application/", ""));
   picture.addEventListener("error", () => picture.classList.add("broken"));
   const stale = entry.expires_at !== null && entry.expires_at * 1000 < Date.now();
   return h(

@@ -1,13 +1,17 @@
-// Badges on nodes that were answered from the cache.
+// The sidebar tab with our page, and badges on nodes that were answered from the cache.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const WORDS = {
   en: {
+    title: "Z-Image cache",
+    tooltip: "Z-Image cache: hits, results, weights",
     hit: (seconds) => `cached, ${seconds} saved`,
     partly: (hits, of, seconds) => `${hits} of ${of} cached, ${seconds} saved`,
   },
   zh: {
+    title: "Z-Image 缓存",
+    tooltip: "Z-Image 缓存：命中、结果、权重",
     hit: (seconds) => `缓存命中，节省 ${seconds}`,
     partly: (hits, of, seconds) => `${hits}/${of} 缓存命中，节省 ${seconds}`,
   },
@@ -16,6 +20,35 @@ const WORDS = {
 const locale = () => app.extensionManager.setting.get("Comfy.Locale") ?? "en";
 const language = () => (String(locale()).startsWith("zh") ? "zh" : "en");
 const words = () => WORDS[language()];
+
+// The page ------------------------------------------------------------------------------------------
+
+// Older pages mark the body, newer ones the root element.
+const themed = [document.documentElement, document.body];
+const theme = () => (themed.some((each) => each.classList.contains("dark-theme")) ? "dark" : "light");
+const address = () => api.fileURL(`/zit/?panel=comfyui&theme=${theme()}&lang=${language()}`);
+
+let watching = null;
+
+function showPage(element) {
+  const frame = document.createElement("iframe");
+  frame.title = words().title;
+  frame.style.cssText = "display:block;width:100%;height:100%;border:0;color-scheme:normal";
+  element.style.height = "100%";
+  element.replaceChildren(frame);
+  frame.src = address();
+  watching?.disconnect();
+  watching = new MutationObserver(() => {
+    const root = frame.contentDocument?.documentElement;
+    if (root) root.dataset.theme = theme();
+  });
+  for (const each of themed) watching.observe(each, { attributes: true, attributeFilter: ["class"] });
+}
+
+function hidePage() {
+  watching?.disconnect();
+  watching = null;
+}
 
 // Badges --------------------------------------------------------------------------------------------
 
@@ -76,5 +109,14 @@ app.registerExtension({
   setup() {
     api.addEventListener("zit.answered", (event) => showBadge(event.detail));
     api.addEventListener("execution_start", clearBadges);
+    app.extensionManager.registerSidebarTab({
+      id: "zit_ext",
+      icon: "pi pi-bolt",
+      title: words().title,
+      tooltip: words().tooltip,
+      type: "custom",
+      render: showPage,
+      destroy: hidePage,
+    });
   },
 });

@@ -1,0 +1,127 @@
+"""The host's real page in a real browser: our tab in its sidebar, and badges on its nodes.
+
+What runs is asked for by the page itself, as a click on "Run" does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import getting
+from .host import ROOT, Host, python_for
+
+pytestmark = pytest.mark.browser
+
+# The host's page calls for files and services that a bare installation has not.
+ITS_OWN_TROUBLE = (
+    r"Failed to load resource.*404",
+    r"core workflow templates",
+    r"ComfyApp graph accessed before initialization",
+    r"Content.Security.?Policy",
+    r"left the machine",
+    r"reading 'id'\)\n    at onChange",
+)
+RUN = """async () => {
+    const { api } = window.app;
+    const ended = new Promise((resolve) => {
+        for (const kind of ["execution_success", "execution_error"])
+            api.addEventListener(kind, () => resolve(kind), { once: true });
+    });
+    const answered = [];
+    api.addEventListener("zit.answered", (event) => answered.push(event.detail));
+    await window.app.queuePrompt(0, 1);
+    return [await ended, answered];
+}"""
+BADGES = """() => window.app.graph.nodes
+    .find((node) => node.type === "ZitGenerate").badges
+    .map((each) => (typeof each === "function" ? each() : each)?.text)"""
+
+
+@pytest.fixture(scope="module")
+def paged(checkout: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host that serves its own page, with the first-run dialogs done with."""
+    python, paths = python_for(checkout, getting.get)
+    host = Host(checkout, python, paths, tmp_path_factory.mktemp("comfyui"))
+    host.has_page = True
+    host.environ["ZIT_MODEL"] = tiny_model
+    host.start()
+    for name, value in (
+        ("Comfy.TutorialCompleted", True),
+        ("Comfy.ColorPalette", "dark"),
+        ("Comfy.VueNodes.Enabled", False),
+    ):
+        host.post(f"/settings/{name}", value)
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def opened(paged: Host, new_page: Any) -> Any:
+    """The host's page, ready."""
+    page = new_page(viewport={"width": 1400, "height": 900})
+    page.allowed.extend(ITS_OWN_TROUBLE)
+    page.goto(paged.url)
+    page.wait_for_selector(".zit_ext-tab-button", timeout=120_000)
+    return page
+
+
+def set_up(page: Any, seed: int) -> None:
+    """Open the first example workflow, small."""
+    workflow = json.loads((ROOT / "example_workflows" / "z-image-cached.json").read_text(encoding="utf-8"))
+    page.evaluate("(workflow) => window.app.loadGraphData(workflow)", workflow)
+    page.evaluate(
+        """(seed) => {
+            const node = window.app.graph.nodes.find((each) => each.type === "ZitGenerate");
+            const small = { width: 64, height: 64, seed, control_after_generate: "fixed" };
+            for (const each of node.widgets) if (each.name in small) each.value = small[each.name];
+        }""",
+        seed,
+    )
+
+
+def run(page: Any) -> list[dict[str, Any]]:
+    ending, answered = page.evaluate(RUN)
+    assert ending == "execution_success"
+    return list(answered)
+
+
+def test_the_sidebar_shows_our_page_in_the_hosts_theme_and_follows_it(opened):
+    opened.click(".zit_ext-tab-button")
+    shown = opened.frame_locator('iframe[title="Z-Image cache"]')
+    shown.locator("text=Hit rate").first.wait_for()
+    root = shown.locator("html")
+    assert root.get_attribute("data-theme") == "dark"
+    opened.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+    shown.locator("html[data-theme=light]").wait_for()
+    opened.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    shown.locator("html[data-theme=dark]").wait_for()
+    opened.click(".zit_ext-tab-button")
+    opened.locator("iframe").wait_for(state="detached")
+
+
+def test_a_node_that_was_answered_from_the_cache_wears_a_badge_until_the_next_run(opened, paged):
+    set_up(opened, seed=11)
+    assert [each["hits"] for each in run(opened)] == [0]
+    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES))
+    paged.forget()
+    assert [each["hits"] for each in run(opened)] == [1]
+    assert any("cached, " in (text or "") for text in opened.evaluate(BADGES))
+    set_up(opened, seed=12)
+    assert [each["hits"] for each in run(opened)] == [0]
+    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES))
+
+
+def test_nodes_of_the_new_design_wear_it_too(opened, paged):
+    opened.evaluate("window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    set_up(opened, seed=13)
+    opened.locator("[data-node-id]").first.wait_for()
+    run(opened)
+    paged.forget()
+    run(opened)
+    opened.locator("[data-node-id]", has_text="cached, ").first.wait_for()
+    opened.evaluate("window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")

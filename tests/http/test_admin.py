@@ -221,13 +221,57 @@ def test_weights_are_loaded_shown_and_let_go(tmp_path):
             time.sleep(0.05)
         assert [each["name"] for each in told["held"]] == ["mine"]
         assert str(tmp_path) not in served.get("/zit/v1/models").text
-        assert served.post("/zit/v1/models/unload", {"model": "mine"}).json() == {"unloaded": 1}
+        assert served.post("/zit/v1/models/unload", {"model": "mine"}).json() == {
+            "unloaded": 1,
+            "state": "unloaded",
+        }
         assert served.get("/zit/v1/models").json()["held"] == []
         assert served.post("/zit/v1/models/preload", {"model": "mine"}).json() == {"loaded": True}
         assert len(served.get("/zit/v1/models").json()["held"]) == 1
-        assert served.post("/zit/v1/models/unload", {}).json() == {"unloaded": 1}
+        assert served.post("/zit/v1/models/unload", {}).json()["unloaded"] == 1
         assert served.post("/zit/v1/models/preload", {"model": "../x"}).status_code == 400
         assert served.post("/zit/v1/models/preload", {}).status_code == 400
+        served.close()
+
+
+def test_weights_that_render_go_when_the_render_is_done_and_the_answer_says_so(tmp_path):
+    pipeline = FakePipeline()
+    pipeline.gate.clear()
+
+    class Opens:
+        @hookimpl
+        def zit_open_pipeline(self, model):
+            return pipeline
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    settings = {"model": str(folder), "device": "cpu", "renderer": "local"}
+    plugins = {"opens": Opens()}
+    with TrialEngine(
+        tmp_path / "c", plugins=plugins, installed=False, real_weights=True, **settings
+    ) as trial:
+        served = Served(trial.runtime)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(served.generate("a fox")))
+        asking.start()
+        assert pipeline.started.wait(20)
+
+        waits = served.post("/zit/v1/models/unload", {"model": "mine"})
+
+        assert (waits.status_code, waits.json()) == (
+            202,
+            {"unloaded": 0, "state": "unloading when the render is done"},
+        )
+        assert not pipeline.closed
+        pipeline.gate.set()
+        asking.join(20)
+        assert answers[0].status_code == 200
+        for _ in range(200):
+            if pipeline.closed:
+                break
+            time.sleep(0.05)
+        assert served.get("/zit/v1/models").json()["held"] == []
         served.close()
 
 

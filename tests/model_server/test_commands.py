@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -128,6 +129,21 @@ async def test_the_status_says_what_is_done_now(world: World, cli: Cli) -> None:
     assert f"now: renders with paint:{world.folder}/weights-a" in out
     assert "rendering" in out
     world.let_go()
+    await rendering
+    await renderer.close()
+
+
+async def test_unload_says_that_it_waits_for_a_render(world: World, cli: Cli) -> None:
+    renderer = world.renderer()
+    world.hold()
+    rendering = asyncio.ensure_future(renderer.render(world.request(), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    threading.Timer(1.0, world.let_go).start()
+
+    code, out, err = await asyncio.to_thread(cli, "unload")
+
+    assert (code, out) == (0, "let go of 1 model\n")
+    assert err.endswith("/weights-a renders: its weights go when the render is done\n")
     await rendering
     await renderer.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Callable
 
 from ..errors import SettingError
 from ..models.download import ensure_downloaded, ensure_tokenizer
@@ -49,7 +50,7 @@ def preload(options: argparse.Namespace, context: Context) -> int:
     model = model_named(source, settings)
     ensure_tokenizer(model, settings)
     began = time.perf_counter()
-    asyncio.run(ServerRenderer(settings).preload(model))
+    asyncio.run(_preload(settings, model))
     seconds = time.perf_counter() - began
     if options.json:
         context.console.json({"model": source, "seconds": seconds})
@@ -61,7 +62,7 @@ def preload(options: argparse.Namespace, context: Context) -> int:
 def unload(options: argparse.Namespace, context: Context) -> int:
     settings = context.settings()
     source = options.model or settings.model
-    gone = asyncio.run(_unload(settings, None if options.all else source))
+    gone = asyncio.run(_unload(settings, None if options.all else source, context.console.note))
     if options.json:
         context.console.json({"unloaded": gone})
     elif gone:
@@ -71,8 +72,20 @@ def unload(options: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-async def _unload(settings: Settings, source: str | None) -> int:
+async def _preload(settings: Settings, model: ModelRef) -> None:
     renderer = ServerRenderer(settings)
+    try:
+        await renderer.preload(model)
+    finally:
+        await renderer.close()
+
+
+async def _unload(settings: Settings, source: str | None, note: Callable[[str], None]) -> int:
+    renderer = ServerRenderer(settings)
+    held = await renderer.holdings()
+    for each in () if held is None else held.models:
+        if each.rendering and source in (None, each.source):
+            note(f"{each.source} renders: its weights go when the render is done")
     if source is None:
         return await renderer.unload_all()
     # By its name: the files may be gone, and their weights held all the same.

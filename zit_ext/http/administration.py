@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,8 @@ from .board import Running
 from .errors import HttpError
 from .messages import Answer, json_answer
 from .service import Call, Route
+
+log = logging.getLogger(__name__)
 
 
 def routes() -> list[Route]:
@@ -102,8 +105,26 @@ async def preload(call: Call) -> Answer:
 
 
 async def unload(call: Call) -> Answer:
-    """Let go of weights after the render that uses them; without a name, of all."""
-    return json_answer({"unloaded": await call.runtime.unload(_named(call, await call.json()))})
+    """Let go of weights; without a name, of all. Where a render uses them the answer says so, at once."""
+    model = _named(call, await call.json())
+    holdings = await call.runtime.holdings()
+    held = () if holdings is None else holdings.models
+    if any(each.rendering and (model is None or each.source == model.source) for each in held):
+        going = asyncio.ensure_future(call.runtime.unload(model))
+        _going.add(going)
+        going.add_done_callback(_gone)
+        return json_answer({"unloaded": 0, "state": "unloading when the render is done"}, status=202)
+    return json_answer({"unloaded": await call.runtime.unload(model), "state": "unloaded"})
+
+
+_going: set[asyncio.Future[int]] = set()
+"""Unloads that wait for a render. A loop forgets tasks that nobody holds."""
+
+
+def _gone(going: asyncio.Future[int]) -> None:
+    _going.discard(going)
+    if not going.cancelled() and (error := going.exception()) is not None:
+        log.warning("weights were not let go of after their render: %s", error)
 
 
 def _named(call: Call, values: Mapping[str, Any]) -> ModelRef | None:

@@ -160,7 +160,12 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("POST", "/zit/v1/models/preload"): About(
         "Load weights", record({"loaded": FLAG}), record({"model": TEXT})
     ),
-    ("POST", "/zit/v1/models/unload"): About("Let go of weights", record({"unloaded": WHOLE}), _MODEL_NAME),
+    ("POST", "/zit/v1/models/unload"): About(
+        "Let go of weights",
+        record({"unloaded": WHOLE, "state": TEXT}),
+        _MODEL_NAME,
+        statuses=(200, 202),
+    ),
     ("GET", "/zit/v1/plugins"): About(
         "Plugins and their troubles", record({"plugins": list_of(ANY), "troubles": list_of(ANY)})
     ),

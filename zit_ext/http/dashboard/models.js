@@ -69,8 +69,8 @@ function action(does, name, drawing, words) {
     button.disabled = true;
     button.classList.add("busy");
     await trying(async () => {
-      await post(`v1/models/${does}`, { model: name });
-      say(t(`models.${does}ed`, { name }));
+      const told = await post(`v1/models/${does}`, { model: name });
+      say(t(told.state === "unloading when the render is done" ? "models.unloadWaits" : `models.${does}ed`, { name }));
     });
     busy.delete(key);
     button.disabled = false;

@@ -197,6 +197,13 @@ class Host:
         with contextlib.closing(sqlite3.connect(f"file:{newest}?mode=ro", uri=True)) as index:
             return int(index.execute("SELECT entries FROM totals").fetchone()[0])
 
+    def settle(self) -> None:
+        """Return once every result that was promised is written. Fails after half a minute."""
+        end = time.monotonic() + 30
+        while self.get("/zit/v1/stats")["store"]["waiting"]:
+            assert time.monotonic() < end, "the results were not written"
+            time.sleep(0.05)
+
     def wait_for_entries(self, count: int) -> None:
         """Return once the index has more results than so many. Fails after half a minute."""
         end = time.monotonic() + 30

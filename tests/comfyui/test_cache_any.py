@@ -230,6 +230,7 @@ def test_another_namespace_is_another_entry(host):
 
 
 def test_a_damaged_entry_is_a_miss_and_the_graph_runs(host):
+    host.settle()
     before, entries = host.blobs(), host.entries()
     first = run(host, cached(slow(0.8125)))
     host.wait_for_entries(entries)

@@ -94,6 +94,7 @@ def test_two_prompts_at_once_are_both_answered(host, tiny_model):
 
 
 def test_a_corrupt_store_entry_is_a_miss_and_the_same_picture(host, tiny_model):
+    host.settle()
     before, entries = host.blobs(), host.entries()
     first = render(host, tiny_model, prompt="torn")
     host.wait_for_entries(entries)

@@ -23,7 +23,7 @@ from .dictionaries import Dictionaries
 from .healing import Damage, canonical_of
 from .index import of_totals
 from .memory import Held, Memory
-from .rows import Row, expiry, find_row, is_fresh, time_seal
+from .rows import Row, expiry, find_hit, is_fresh, time_seal
 from .timekeeping import Timekeeper
 from .uses import Uses
 from .waiting import Ready, Waiting
@@ -155,10 +155,10 @@ class Lookup:
         self._stale.pop(key, None)
         try:
             with self._readers.lend() as db:
-                generation = of_totals(db, "generation")
-                row = find_row(db, key)
-                if row is None:
+                hit = find_hit(db, key)
+                if hit is None:
                     return None
+                row, generation = hit
                 canonical = canonical_of(db, self._dictionaries, row)
         except ValueError:
             self._count("row_damaged")

@@ -9,16 +9,19 @@ import zlib
 from typing import Any, NamedTuple
 
 from ..records import Blob, Entry
+from .database import RowsDamagedError
 
 _ENTRY = (
     "e.id, e.key, n.name, e.created_at, e.used_at, e.sequence, e.uses, e.ttl_seconds, e.expires_at, e.cost, "
     "e.pinned, e.seal, e.time_seal, b.id, b.digest, b.size, e.media_type, e.content_digest, b.checksum_kind, "
     "b.checksum, d.fields, d.dictionary, d.redacted, d.model, d.prompt"
 )
-SELECT_ROWS = (
-    f"SELECT {_ENTRY} FROM entries e JOIN namespaces n ON n.id = e.namespace "
+_FROM = (
+    "FROM entries e JOIN namespaces n ON n.id = e.namespace "
     "JOIN blobs b ON b.id = e.blob JOIN details d ON d.id = e.id "
 )
+SELECT_ROWS = f"SELECT {_ENTRY} {_FROM}"
+_SELECT_HIT = f"SELECT (SELECT generation FROM totals), {_ENTRY} {_FROM} WHERE e.key = ?"
 _NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT = (int, float), (int, float, type(None)), (str, type(None))
 _KINDS: tuple[Any, ...] = (
     int, bytes, str, _NUMBER, _NUMBER, int, int, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER,
@@ -72,6 +75,20 @@ def find_row(db: sqlite3.Connection, key: str) -> Row | None:
     """Return the row of this key, if there is one."""
     values = db.execute(SELECT_ROWS + "WHERE e.key = ?", (bytes.fromhex(key),)).fetchone()
     return None if values is None else read_row(values)
+
+
+def find_hit(db: sqlite3.Connection, key: str) -> tuple[Row, int] | None:
+    """Return the row of this key and the generation of the index, as both are at one moment.
+
+    Raises ValueError as `read_row`, and RowsDamagedError where the index knows no generation.
+    """
+    values = db.execute(_SELECT_HIT, (bytes.fromhex(key),)).fetchone()
+    if values is None:
+        return None
+    generation = values[0]
+    if type(generation) is not int:
+        raise RowsDamagedError("the sums of the store are gone")
+    return read_row(values[1:]), generation
 
 
 def read_row(values: tuple[Any, ...]) -> Row:

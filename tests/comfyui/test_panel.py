@@ -102,7 +102,7 @@ def test_weights_are_loaded_and_let_go_of_over_http(host):
     host.post("/zit/v1/models/preload", {"model": name})
     assert [held["name"] for held in host.get("/zit/v1/models")["held"]] == [name]
     status, said = host.ask("/zit/v1/models/unload", {})
-    assert (status, json.loads(said)) == (200, {"unloaded": 1})
+    assert (status, json.loads(said)) == (200, {"unloaded": 1, "state": "unloaded"})
 
 
 def test_the_page_is_told_which_nodes_were_answered_from_the_cache(host, tiny_model):

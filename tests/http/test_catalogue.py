@@ -81,7 +81,10 @@ def test_what_is_found_and_what_is_held_is_listed_in_every_dialect(model_dir, tm
         assert served.get("/v1/models/nothing").status_code == 404
         chosen = {"sd_model_checkpoint": "my model"}
         assert served.post("/sdapi/v1/options", chosen).status_code == 200
-        assert served.post("/zit/v1/models/unload", {"model": "held"}).json() == {"unloaded": 1}
+        assert served.post("/zit/v1/models/unload", {"model": "held"}).json() == {
+            "unloaded": 1,
+            "state": "unloaded",
+        }
         assert str(tmp_path) not in served.get("/v1/models").text
         served.close()
 

@@ -75,5 +75,5 @@ def test_the_files_of_a_host_give_the_pixels_of_the_diffusers_folder_under_a_key
 
 def test_a_text_encoder_without_a_tokenizer_says_where_to_get_one(runtime):
     model = by_name(text_encoder=FileRef(source="qwen_3_4b"))
-    with pytest.raises(ModelMissingError, match="folder `tokenizer` of Tongyi-MAI/Z-Image-Turbo"):
+    with pytest.raises(ModelMissingError, match="download --tokenizer Tongyi-MAI/Z-Image-Turbo"):
         runtime.generate_blocking(Request(prompt="a red fox", seed=3, model=model, width=64, height=64))

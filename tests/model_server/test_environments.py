@@ -77,6 +77,18 @@ def test_a_changed_variable_makes_it_unknown(
     assert not still_holds(facts, {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
 
 
+def test_a_server_that_runs_has_its_own_variables_whatever_the_asking_programs_are(
+    tmp_path: Path, book: EnvironmentBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = facts_of_this_process(book.installation())
+    running, _ = as_seen_by_a_client(tmp_path, {**facts, "runs": True})
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    assert running.find("m") == RECORD
+    # One whose facts do not say which variables it had is not believed.
+    old, _ = as_seen_by_a_client(tmp_path, {**facts, "runs": True, "variables": {"OMP_NUM_THREADS": "5"}})
+    assert old.find("m") is None
+
+
 def test_a_package_that_came_or_was_rebuilt_makes_it_unknown(
     tmp_path: Path, book: EnvironmentBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,8 @@ _VARIABLES = (
     "GLIBC_TUNABLES",
 )
 _PLACES_AND_NOISE = ("_DIR", "_PATH", "_HOME", "_ROOT", "_CACHE", "_VERBOSE", "_LOGS", "_LOG", "_LOG_LEVEL")
+_HOW_CUDA_IS_FOUND = frozenset({"CUDA_MODULE_LOADING", "PYTORCH_NVML_BASED_CUDA_CHECK"})
+"""Set by torch and the webui themselves, once they have looked for a GPU: programs differ, numbers do not."""
 
 Facts = Mapping[str, FieldValue]
 
@@ -65,7 +67,9 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: environ[name]
         for name in sorted(environ)
-        if name.startswith(_VARIABLES) and not name.endswith(_PLACES_AND_NOISE)
+        if name.startswith(_VARIABLES)
+        and not name.endswith(_PLACES_AND_NOISE)
+        and name not in _HOW_CUDA_IS_FOUND
     }
 
 

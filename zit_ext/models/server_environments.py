@@ -31,12 +31,19 @@ def facts_of_this_process(installation_id: str) -> dict[str, Any]:
         "path": path,
         "python": sys.executable,
         "prefix": sys.prefix,
+        "variables": installation.variables(os.environ),
         "digest": _digest(sys.executable, sys.prefix, path, os.environ),
     }
 
 
-def still_holds(facts: Facts, environ: Mapping[str, str] = os.environ) -> bool:
-    """Say whether a server that starts now would run on what these facts say."""
+def still_holds(facts: Facts, environ: Mapping[str, str] | None = None) -> bool:
+    """Say whether what these facts say is as it was.
+
+    A server that runs (`runs`) has its own variables, whatever this program's are: hosts set some while
+    they start. One that starts now would have this program's.
+    """
+    if environ is None:
+        environ = facts.get("variables", {}) if facts.get("runs") else os.environ
     path, python, prefix = facts.get("path"), facts.get("python"), facts.get("prefix")
     if not isinstance(path, list) or not isinstance(python, str) or not isinstance(prefix, str):
         return False

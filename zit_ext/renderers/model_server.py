@@ -198,10 +198,11 @@ class ServerRenderer:
 
     def _facts(self) -> Facts | None:
         state = self._home.state()
-        if state is None:
-            state = self._home.last_state()
-            if state is not None and not self._would_start(state):
-                return None
+        if state is not None:
+            return {**state.facts, "runs": True}
+        state = self._home.last_state()
+        if state is not None and not self._would_start(state):
+            return None
         return None if state is None else state.facts
 
     def _would_start(self, state: State) -> bool:

@@ -16,7 +16,19 @@ from zit_ext.results import checksums
 from zit_ext.results import index as statements
 from zit_ext.results.scribe import Scribe
 
-from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
+from .making import (
+    asked,
+    blob_file,
+    bytes_on_disk,
+    files_in,
+    index_file,
+    is_true,
+    keep,
+    kept,
+    picture,
+    search,
+    there,
+)
 
 
 def _truncate(file):
@@ -322,8 +334,7 @@ def test_what_could_not_be_taken_back_on_a_full_disk_is_taken_back_later(make_st
         patched.setattr(Scribe, "take_back", full)
         kept(store, 2)
     assert store.usage().reserved_bytes > 0
-    for _ in store._sweep_in_steps():
-        pass
+    search(store)
     assert store.usage().reserved_bytes == 0
     assert store.usage().bytes == bytes_on_disk(folder)
     assert store.verify().problems == []

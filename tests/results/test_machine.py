@@ -17,7 +17,7 @@ from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock
 
 from .crashing import crash
-from .making import asked, bytes_on_disk, is_true, keep, lru, picture
+from .making import asked, bytes_on_disk, is_true, keep, lru, picture, search
 
 NUMBERS = st.integers(0, 7)
 NAMESPACES = st.sampled_from(("ann", "bob"))
@@ -150,8 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self):
-        for _ in self.store._sweep_in_steps():
-            pass
+        search(self.store)
 
     @rule(seconds=st.sampled_from((1, 250, 999, 1000, 6000)))
     def time_passes(self, seconds):

@@ -8,7 +8,7 @@ import pytest
 
 from zit_ext.results import mending
 
-from .making import asked, bytes_on_disk, index_file, keep, kept, there
+from .making import asked, bytes_on_disk, index_file, keep, kept, search, there
 
 HUGE = 1 << 62
 
@@ -109,8 +109,7 @@ def test_no_wrong_value_beside_the_entries_is_believed_or_stays(
     store.usage()
     store.entries()
     store.nearest(asked(1).fields)
-    for _ in store._sweep_in_steps():
-        pass
+    search(store)
     store.verify(set_aside=True)
     store.prune()
     kept(store, 6, 7)
@@ -126,8 +125,7 @@ def test_a_sum_that_is_wrong_and_possible_is_set_right_by_the_next_search(make_s
     index("UPDATE totals SET bytes = bytes + 5, swept_at = 0")
     index("UPDATE blobs SET refs = 9 WHERE id = 1")
     assert [each.what for each in store.verify().problems] == ["bytes", "references", "blobs.refs"]
-    for _ in store._sweep_in_steps():
-        pass
+    search(store)
     assert counted["mended"] == 1
     assert store.verify().problems == []
     assert there(store, 1, 2) == [1, 2]

@@ -18,7 +18,7 @@ import pytest
 
 from zit_ext.results.store import Claim
 
-from .making import asked, bytes_on_disk, files_in, keep, there
+from .making import asked, bytes_on_disk, files_in, keep, search, there
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,8 +213,7 @@ def test_the_living_clean_up_after_the_dead(make_store, started, folder):
     assert told(holder)["ready"]
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    for _ in store._sweep_in_steps():
-        pass
+    search(store)
     assert store.usage().reserved_bytes == 0
     assert files_in(folder / "incoming") == []
     assert files_in(folder / "owners") == [store._owner.token]

@@ -10,7 +10,7 @@ from zit_ext.results.disk import Disk
 from zit_ext.results.timekeeping import DOUBT_SECONDS, Timekeeper
 from zit_ext.testing import FakeClock
 
-from .making import asked, keep, kept, there
+from .making import asked, keep, kept, search, there
 
 DAY = 86_400.0
 
@@ -139,8 +139,7 @@ def test_what_is_stale_is_swept_in_the_background(make_store, clock, counted):
     kept(store, *range(5), ttl_seconds=60)
     kept(store, 9)
     clock.advance(61)
-    for _ in store._sweep_in_steps():
-        pass
+    search(store)
     assert (store.usage().entries, counted["expired"]) == (1, 5)
 
 
@@ -194,8 +193,7 @@ def test_a_leap_ahead_serves_nothing_and_loses_nothing(timed_store, clocks):
     kept(timed_store, 1, 2, ttl_seconds=3600)
     clocks.set_wall(30 * DAY)
     assert there(timed_store, 1) == []
-    for _ in timed_store._sweep_in_steps():
-        pass
+    search(timed_store)
     clocks.pass_by(600)
     clocks.set_wall(-30 * DAY)
     assert there(timed_store, 1, 2) == [1, 2]
@@ -208,8 +206,7 @@ def test_a_leap_that_lasts_is_believed_in_the_end(timed_store, clocks):
     clocks.set_wall(30 * DAY)
     there(timed_store, 1)
     clocks.pass_by(DOUBT_SECONDS)
-    for _ in timed_store._sweep_in_steps():
-        pass
+    search(timed_store)
     assert timed_store.usage().entries == 0
 
 

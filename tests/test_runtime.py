@@ -270,3 +270,15 @@ def test_the_late_renderer_is_closed_with_the_runtime(settings, model):
         pipeline = runtime.renderer.pipeline
 
     assert pipeline.closed
+
+
+def test_a_runtime_that_was_closed_leaves_no_thread_behind(settings, model):
+    before = set(threading.enumerate())
+    for _ in range(2):
+        with Runtime(settings, plugins=find_plugins(entry_points=False), renderer=FakeRenderer()) as runtime:
+            runtime.generate_blocking(make_request(model=model))
+
+    left = [each for each in threading.enumerate() if each not in before and each.name != "zit-hook-watch"]
+    for thread in left:
+        thread.join(10)  # it may just be on its way
+    assert not [each.name for each in left if each.is_alive()]

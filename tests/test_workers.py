@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from zit_ext.workers import SingleFlight, Worker
+from zit_ext.workers import SingleFlight, Worker, in_thread
 
 
 @pytest.fixture
@@ -106,6 +106,21 @@ def test_an_abandoned_worker_drops_what_waits_and_ends_after_its_job():
     gate.set()
     assert worker.close(patience=10)
     assert running.result(10) is True
+
+
+def test_a_thread_for_one_job_ends_with_it():
+    threads = []
+
+    def note():
+        threads.append(threading.current_thread())
+        return "done"
+
+    assert in_thread("zit-once", note).result(10) == "done"
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+    assert threads[0].daemon
+    with pytest.raises(KeyError):
+        in_thread("zit-once", fail, KeyError("x")).result(10)
 
 
 def test_a_worker_knows_its_own_thread(worker):

@@ -38,7 +38,7 @@ from .results.claims import Busy, Claim
 from .results.store import Found, ResultStore
 from .settings import Settings
 from .watching import Audience, wants_stop
-from .workers import SingleFlight, Worker
+from .workers import SingleFlight, in_thread
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -343,7 +343,7 @@ class Engine:
 
     async def _let_go_of_store(self) -> None:
         """Close the store, however long it writes; but a hook that hangs in its thread must not hold us."""
-        closing = asyncio.ensure_future(Worker("zit-store-end").run(self._close_store))
+        closing = asyncio.wrap_future(in_thread("zit-store-end", self._close_store))
         while not (await asyncio.wait([closing], timeout=0.2))[0]:
             for call in WATCH.running():
                 if call.reported and call.hook == "zit_eviction_score":

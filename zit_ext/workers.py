@@ -81,6 +81,14 @@ class Worker:
             self._jobs.put(None)
 
 
+def in_thread(name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Run the function on a daemon thread of its own, which ends with it; return a future."""
+    worker = Worker(name)
+    future = worker.submit(function, *args, **kwargs)
+    worker.close(patience=0)
+    return future
+
+
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         future, call = job

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GenerationStoppedError, ModelError, ModelMissingError, ZitError
-from ..records import TURBO, ModelRef
+from ..records import TURBO, ModelRef, Request
 from ..setting_values import GB
 from ..settings import Settings
 from . import hub_cache, single_files, tokenizers, weight_checks, weight_remedies, weights
 from .download_checks import is_as_promised
 from .download_progress import Progress, ProgressLine, Report
 from .fetching import Wanted, WrongBytesError, fetch
+from .resolver import Resolver
 from .weight_files import look
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
@@ -88,28 +89,17 @@ def ensure_tokenizer(model: ModelRef, settings: Settings, *, report: Report | No
     """
     if model.tokenizer is not None or settings.offline or hub_cache.is_offline():
         return
+    named = replace(model, source=model.source or settings.model)
     try:
-        single_files.find(_with_paths(replace(model, source=model.source or settings.model), settings))
+        single_files.find(Resolver(settings).resolve(Request(prompt="", seed=0, model=named)).model)
     except single_files.TokenizerMissingError:
-        if tokenizers.at_hand(settings.model_dirs) is not None:
-            return
+        pass
     except ZitError:
-        return  # the resolver will say what is wrong
+        return  # whoever resolves it will say what is wrong
     else:
         return
     with ProgressLine(sys.stderr, f"{TURBO} (tokenizer)") as line:
         download(TURBO, folder=tokenizers.FOLDER, report=report or line.show)
-
-
-def _with_paths(model: ModelRef, settings: Settings) -> ModelRef:
-    def found(source: str, kind: weights.Kind) -> Path:
-        return weights.find(source, kind=kind, model_dirs=settings.model_dirs, offline=settings.offline)
-
-    kinds = {"text_encoder": weights.Kind.TEXT_ENCODER, "vae": weights.Kind.VAE}
-    parts: dict[str, Any] = {
-        name: replace(part, path=found(part.source, kinds[name])) for name, part in model.parts.items()
-    }
-    return replace(model, path=found(model.source, weights.Kind.MODEL), **parts)
 
 
 def download(

@@ -102,7 +102,7 @@ class Resolver:
     def _tokenizer_for(self, model: ModelRef) -> FileRef | None:
         """Return the tokenizer that is at hand, for a model none of whose files brings one."""
         places = [each.path for each in (model, model.text_encoder) if each is not None]
-        if any(path is None or tokenizers.may_have_one(path) for path in places):
+        if not all(path is not None and tokenizers.is_wanted(path) for path in places):
             return None
         folder = tokenizers.at_hand(self._settings.model_dirs)
         return None if folder is None else FileRef(source=str(folder))

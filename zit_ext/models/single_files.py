@@ -19,7 +19,7 @@ from ..errors import ModelError, ModelMissingError
 from ..records import TURBO, FileRef, ModelRef
 from . import tokenizers
 from . import zimage_checkpoints as checkpoints
-from .tokenizers import is_tokenizer
+from .tokenizers import FOLDER
 from .weight_checks import SAVED_AS
 from .weight_files import counts
 from .zimage_checkpoints import TEXT_ENCODER, TRANSFORMER, VAE
@@ -91,7 +91,7 @@ def find(model: ModelRef) -> ModelFiles:
     if model.tokenizer is not None:
         tokenizer = tokenizers.folder_of(model.tokenizer.path or Path(model.tokenizer.source))
     else:
-        tokenizer = next((each.folders["tokenizer"] for each in places if "tokenizer" in each.folders), None)
+        tokenizer = next((each.folders[FOLDER] for each in places if FOLDER in each.folders), None)
     if tokenizer is None:
         raise _no_tokenizer(parts[TEXT_ENCODER].files[0])
     scheduler = main.folders.get("scheduler", OFFICIAL / "scheduler")
@@ -123,13 +123,11 @@ def _look_into(place: _Place) -> None:
     own = _CLASSES.get(_class_of(place.path))
     if own is not None:
         place.folders[own] = place.path
-    if is_tokenizer(place.path):
-        place.folders["tokenizer"] = place.path
     for name in PARTS:
         if (place.path / name / "config.json").is_file():
             place.folders[name] = place.path / name
-    if is_tokenizer(place.path / "tokenizer"):
-        place.folders["tokenizer"] = place.path / "tokenizer"
+    if (tokenizer := tokenizers.folder_of(place.path)) is not None:
+        place.folders[FOLDER] = tokenizer
     if (place.path / "scheduler" / "scheduler_config.json").is_file():
         place.folders["scheduler"] = place.path / "scheduler"
     if pipeline is None:

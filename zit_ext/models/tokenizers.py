@@ -30,27 +30,22 @@ def is_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FILES)
 
 
-def has_tokenizer(place: Path) -> bool:
-    """Tell whether a reference to this file or folder brings a tokenizer along."""
-    return folder_of(place) is not None
+def folder_of(place: Path) -> Path | None:
+    """Return the folder of the tokenizer that a reference brings along: `tokenizer` in it, or itself."""
+    return next(filter(is_tokenizer, (place / FOLDER, place)), None)
 
 
-def may_have_one(place: Path) -> bool:
-    """Tell whether a tokenizer for these weights is not to be looked for elsewhere.
+def is_wanted(place: Path) -> bool:
+    """Tell whether weights at this place need a tokenizer from elsewhere.
 
     A folder that diffusers saved is complete, or another kind of model.
     """
-    return has_tokenizer(place) or (place / "model_index.json").is_file()
-
-
-def folder_of(place: Path) -> Path | None:
-    """Return the folder of the tokenizer that a reference names: itself, or `tokenizer` in it."""
-    return next(filter(is_tokenizer, (place, place / FOLDER)), None)
+    return folder_of(place) is None and not (place / "model_index.json").is_file()
 
 
 def check(place: Path) -> None:
     """Raise ModelError if a reference that is to bring a tokenizer does not."""
-    if not has_tokenizer(place):
+    if folder_of(place) is None:
         raise ModelError(f"{place} holds no tokenizer; name a folder with tokenizer.json or vocab.json")
 
 

@@ -25,7 +25,6 @@ def check(source: str, path: Path, files: Sequence[SeenFile]) -> None:
     ModelMissingError names what an incomplete download lacks; ModelError tells of weights in another
     format than safetensors, and of a file that is damaged as far as its header and its length show.
     """
-
     names = {each.name for each in files}
     if names == {""}:
         read(path)

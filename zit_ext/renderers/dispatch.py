@@ -114,7 +114,6 @@ class Dispatcher:
             self._dismiss(ticket, EngineClosedError("the renderer was closed before this one's turn"))
         if self.running is not None and self.running.wish is not None:
             self.running.wish.watcher.stop()
-        self._loader.close()
         self._prefetcher.close()
         if self._loaded is not None:
             self._loaded.cancel()

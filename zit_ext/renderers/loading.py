@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ..errors import GenerationStoppedError, ModelError, ZitError
 from ..pipeline import Pipeline, load_is_wanted
 from ..records import ModelRef
-from ..workers import Worker
+from ..workers import in_thread
 from .failures import outcome
 from .prefetch import weight_files
 
@@ -24,11 +24,13 @@ class GivenUpError(GenerationStoppedError):
 
 
 class Loader:
-    """Opens pipelines on the thread `zit-load`.
+    """Opens pipelines, each on a thread `zit-load` that ends with it.
+
+    For a thread that has used torch keeps OpenMP workers as long as it lives, and with more workers than
+    cores, libgomp lets them sleep between operations: renders become slower (docs/performance.md).
 
     A load that is left hears of it (`pipeline.load_is_wanted`), and ends where it listens. One that hangs
-    cannot be ended: its thread is replaced, and if it comes to an end after all, `discard` gets what it
-    opened.
+    cannot be ended; if it comes to an end after all, `discard` gets what it opened.
     """
 
     def __init__(
@@ -41,18 +43,17 @@ class Loader:
         self._open_pipeline = open_pipeline
         self._timeout = timeout
         self._discard = discard
-        self._worker = Worker("zit-load")
         self._leaving: asyncio.Future[None] | None = None
 
     async def size(self, model: ModelRef) -> int:
         """Return how many bytes the model will have in RAM, judged by its files; 0 if that is unknown."""
-        size = await self._within(self._worker.submit(bytes_of_files, model), model, lambda _: None)
+        size = await self._within(in_thread("zit-load", bytes_of_files, model), model, lambda _: None)
         return size if isinstance(size, int) else 0
 
     async def open(self, model: ModelRef) -> Pipeline | ZitError:
         """Return the opened pipeline, or why there is none."""
         left = threading.Event()
-        future = self._worker.submit(self._open, model, left)
+        future = in_thread("zit-load", self._open, model, left)
         try:
             return await self._within(future, model, self._discard_late)
         finally:
@@ -62,10 +63,6 @@ class Loader:
         """Leave what is being opened now: whoever awaits it gets GivenUpError."""
         if self._leaving is not None and not self._leaving.done():
             self._leaving.set_result(None)
-
-    def close(self) -> None:
-        """Wait for nothing: what is being read is let go when it is there."""
-        self._worker.abandon()
 
     def _open(self, model: ModelRef, left: threading.Event) -> Pipeline | ZitError:
         load_is_wanted.set(lambda: not left.is_set())
@@ -91,8 +88,6 @@ class Loader:
                 future.add_done_callback(lambda late: _pass_on(late, discard))
         if not reading.cancelled():
             return reading.result()
-        self._worker.abandon()
-        self._worker = Worker("zit-load")
         if leaving.done():
             raise GivenUpError(f"reading {model.source!r} was given up: nobody waits for it any more")
         return ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from zit_ext.testing_engine import TrialEngine
 if find_spec("aiohttp") is None or find_spec("requests") is None:
     collect_ignore_glob = ["test_*.py"]  # the group "http" is not installed
 else:
-    from .server import TOKENS, Served
+    from .server import TOKENS, Opens, Served
 
 
 @pytest.fixture
@@ -27,22 +28,37 @@ def tokens(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Start a server over fake weights, with these settings."""
-    opened: list[Any] = []
+    """Start a server over fake weights, with these settings (and whatever else a TrialEngine takes)."""
+    with ExitStack() as opened:
 
-    def start(doorkeeper: Any = None, **settings: Any) -> Served:
-        usual = {"memory_bytes": 10_000_000, "http_patience": 5.0}
-        trial = TrialEngine(tmp_path / "cache", installed=False, **{**usual, **settings})
-        opened.append(trial)
-        served = Served(trial.runtime, **({} if doorkeeper is None else {"doorkeeper": doorkeeper}))
-        served.trial = trial  # type: ignore[attr-defined]
-        opened.append(served)
+        def start(doorkeeper: Any = None, **settings: Any) -> Served:
+            usual = {"memory_bytes": 10_000_000, "http_patience": 5.0}
+            trial = opened.enter_context(
+                TrialEngine(tmp_path / "cache", installed=False, **{**usual, **settings})
+            )
+            served = Served(trial.runtime, **({} if doorkeeper is None else {"doorkeeper": doorkeeper}))
+            served.trial = trial  # type: ignore[attr-defined]
+            opened.callback(served.close)
+            opened.callback(lambda: trial.pipeline.gate.set())
+            return served
+
+        yield start
+
+
+@pytest.fixture
+def holding(serving: Callable[..., Served], tmp_path: Path) -> Callable[..., Served]:
+    """Start a server that holds, parks and leases weights named "mine", as it would real ones."""
+
+    def start(**settings: Any) -> Served:
+        folder, pipeline = tmp_path / "mine", FakePipeline()
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+        usual = {"model": str(folder), "device": "cpu", "renderer": "local"}
+        served = serving(plugins={"opens": Opens(pipeline)}, real_weights=True, **{**usual, **settings})
+        served.trial.pipeline = pipeline  # type: ignore[attr-defined]
         return served
 
-    yield start
-    for each in reversed(opened):
-        each.trial.pipeline.gate.set() if isinstance(each, Served) else None
-        each.close()
+    return start
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from typing import Any
 
 import requests
 
+from zit_ext import hookimpl
 from zit_ext.http.everything import all_routes
 from zit_ext.http.gates import gate_of
 from zit_ext.http.service import Service
 from zit_ext.http.serving import serve
+from zit_ext.records import ModelRef
 from zit_ext.runtime import Runtime
+from zit_ext.testing import FakePipeline
 
 TOKENS = """
 [alice]
@@ -26,20 +29,37 @@ namespace = "bob"
 token = "reader-reader-reader"
 namespace = "alice"
 scopes = ["read"]
+[owner]
+token = "owner-owner-owner-owner"
+namespace = "alice"
+scopes = ["generate", "read", "admin"]
 [chief]
 token = "chief-chief-chief-chief"
 namespace = "*"
 scopes = ["generate", "read", "admin"]
 """
-ALICE, BOB, READER, CHIEF = (
+ALICE, BOB, READER, OWNER, CHIEF = (
     {"Authorization": f"Bearer {token}"}
     for token in (
         "alice-alice-alice-alice",
         "bob-bob-bob-bob-bob-bob",
         "reader-reader-reader",
+        "owner-owner-owner-owner",
         "chief-chief-chief-chief",
     )
 )
+
+
+class Opens:
+    """A plugin whose weights are this pipeline, whatever they are called."""
+
+    def __init__(self, pipeline: FakePipeline) -> None:
+        self._pipeline = pipeline
+
+    @hookimpl
+    def zit_open_pipeline(self, model: ModelRef) -> FakePipeline:
+        self._pipeline.closed = False  # opened again, it renders
+        return self._pipeline
 
 
 class Served:
@@ -53,7 +73,7 @@ class Served:
         self._ready = threading.Event()
         self._stop: Callable[[], object] = lambda: None
         self._options = options
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._ready.wait(20)
 
@@ -83,6 +103,12 @@ class Served:
     def generate(self, prompt: str = "a lighthouse", headers: Any = None, **fields: Any) -> Any:
         values = {"prompt": prompt, "seed": 7, **fields}
         return self.post("/zit/v1/generate", values, headers=headers or {})
+
+    def kept(self, prompt: str = "a lighthouse", headers: Any = None, **fields: Any) -> Any:
+        """Have a picture made, and what waits to be stored written; return what is told of it."""
+        image = self.generate(prompt, headers, **fields).json()["images"][0]
+        self.runtime.store.flush()
+        return image
 
     def ask_to_end(self) -> None:
         self._stop()

@@ -7,19 +7,9 @@ import time
 
 import pytest
 
-from zit_ext import hookimpl
-from zit_ext.testing import FakePipeline
-from zit_ext.testing_engine import TrialEngine
-
-from .server import ALICE, BOB, CHIEF, READER, Served
+from .server import ALICE, BOB, CHIEF, OWNER, READER
 
 pytestmark = pytest.mark.http
-
-
-def kept(served, prompt="a lighthouse", headers=None, **fields):
-    image = served.generate(prompt, headers=headers, **fields).json()["images"][0]
-    served.runtime.store.flush()
-    return image
 
 
 def listed(served, query="", headers=None):
@@ -30,8 +20,8 @@ def listed(served, query="", headers=None):
 
 def test_entries_are_listed_searched_filtered_and_paged(served):
     for seed in range(3):
-        kept(served, f"fox {seed}", seed=seed)
-    kept(served, "a lighthouse")
+        served.kept(f"fox {seed}", seed=seed)
+    served.kept("a lighthouse")
 
     assert listed(served) == ["a lighthouse", "fox 2", "fox 1", "fox 0"]
     assert listed(served, "?prompt=FOX&order=oldest") == ["fox 0", "fox 1", "fox 2"]
@@ -50,7 +40,7 @@ def test_a_question_that_makes_no_sense_names_its_field(served, query):
 
 
 def test_one_entry_has_every_field_of_its_request(served):
-    key = kept(served, seed=5)["key"]
+    key = served.kept(seed=5)["key"]
 
     shown = served.get(f"/zit/v1/entries/{key}").json()
 
@@ -62,7 +52,7 @@ def test_one_entry_has_every_field_of_its_request(served):
 
 
 def test_entries_are_pinned_unpinned_and_removed(served):
-    one, other = (kept(served, seed=seed) for seed in (1, 2))
+    one, other = (served.kept(seed=seed) for seed in (1, 2))
 
     assert served.post("/zit/v1/entries/pin", {"keys": [one["key"]]}).json() == {"pinned": 1}
     assert served.get(f"/zit/v1/entries/{one['key']}").json()["pinned"] is True
@@ -75,7 +65,7 @@ def test_entries_are_pinned_unpinned_and_removed(served):
 
 
 def test_all_or_nothing_is_changed(served):
-    key = kept(served)["key"]
+    key = served.kept()["key"]
 
     answer = served.post("/zit/v1/entries/remove", {"keys": [key, "0" * 64]})
 
@@ -86,7 +76,7 @@ def test_all_or_nothing_is_changed(served):
 
 
 def test_clear_removes_what_is_stored_and_its_pictures(served):
-    blob = kept(served)["blob"]
+    blob = served.kept()["blob"]
 
     assert served.post("/zit/v1/entries/clear", {}).json() == {"removed": 1}
     assert listed(served) == []
@@ -94,7 +84,7 @@ def test_clear_removes_what_is_stored_and_its_pictures(served):
 
 
 def test_explain_says_which_field_made_it_miss(served):
-    key = kept(served, seed=1)["key"]
+    key = served.kept(seed=1)["key"]
 
     def explained(**fields):
         return served.post("/zit/v1/explain", {"prompt": "a lighthouse", "seed": 1, **fields}).json()
@@ -112,7 +102,7 @@ def test_explain_says_which_field_made_it_miss(served):
 
 
 def test_two_entries_are_compared(served):
-    one, other = (kept(served, seed=seed)["key"] for seed in (1, 2))
+    one, other = (served.kept(seed=seed)["key"] for seed in (1, 2))
 
     found = served.get(f"/zit/v1/entries/{one}/differences/{other}").json()["differences"]
 
@@ -120,8 +110,8 @@ def test_two_entries_are_compared(served):
 
 
 def test_stats_say_what_was_saved(served):
-    kept(served)
-    kept(served)
+    served.kept()
+    served.kept()
 
     told = served.get("/zit/v1/stats").json()
 
@@ -133,7 +123,7 @@ def test_stats_say_what_was_saved(served):
 
 def test_a_namespace_without_entries_is_told_of_nobodys_hits(guarded):
     for _ in range(2):
-        kept(guarded, headers=BOB)
+        guarded.kept(headers=BOB)
 
     told = guarded.get("/zit/v1/stats", headers=ALICE).json()["store"]
 
@@ -142,7 +132,7 @@ def test_a_namespace_without_entries_is_told_of_nobodys_hits(guarded):
 
 
 def test_a_namespace_sees_and_changes_only_what_is_its_own(guarded):
-    mine, theirs = kept(guarded, headers=ALICE), kept(guarded, headers=BOB)
+    mine, theirs = guarded.kept(headers=ALICE), guarded.kept(headers=BOB)
     key = theirs["key"]
 
     assert listed(guarded, headers=ALICE) == ["a lighthouse"]
@@ -181,98 +171,58 @@ def test_changes_need_a_token_with_admin(guarded, path):
     assert guarded.post(path, {}).status_code == 401
 
 
-def test_an_admin_of_one_namespace_cannot_clear_another(serving, tmp_path):
-    tokens = tmp_path / "own.toml"
-    tokens.write_text(
-        '[a]\ntoken = "aaaaaaaaaaaaaaaaaaaa"\nnamespace = "a"\nscopes = ["generate", "read", "admin"]\n'
-        '[b]\ntoken = "bbbbbbbbbbbbbbbbbbbb"\nnamespace = "b"\n',
-        encoding="utf-8",
-    )
-    served = serving(http_tokens=str(tokens))
-    a, b = ({"Authorization": f"Bearer {letter * 20}"} for letter in "ab")
-    key = kept(served, headers=b)["key"]
+def test_an_admin_of_one_namespace_cannot_clear_another(guarded):
+    key = guarded.kept(headers=BOB)["key"]
 
-    assert served.post("/zit/v1/entries/clear", {"namespace": "b"}, headers=a).status_code == 403
-    assert served.post("/zit/v1/entries/clear", {}, headers=a).json() == {"removed": 0}
-    assert served.post("/zit/v1/entries/remove", {"keys": [key]}, headers=a).status_code == 404
-    assert served.client.delete(f"{served.url}/zit/v1/entries/{key}", headers=a).status_code == 404
-    assert listed(served, headers=b) == ["a lighthouse"]
+    assert guarded.post("/zit/v1/entries/clear", {"namespace": "bob"}, headers=OWNER).status_code == 403
+    assert guarded.post("/zit/v1/entries/clear", {}, headers=OWNER).json() == {"removed": 0}
+    assert guarded.post("/zit/v1/entries/remove", {"keys": [key]}, headers=OWNER).status_code == 404
+    assert guarded.client.delete(f"{guarded.url}/zit/v1/entries/{key}", headers=OWNER).status_code == 404
+    assert listed(guarded, headers=BOB) == ["a lighthouse"]
 
 
-def test_weights_are_loaded_shown_and_let_go(tmp_path):
-    class Opens:
-        @hookimpl
-        def zit_open_pipeline(self, model):
-            return FakePipeline()
-
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    settings = {"model": str(folder), "preload": str(folder), "device": "cpu", "renderer": "local"}
-    plugins = {"opens": Opens()}
-    with TrialEngine(
-        tmp_path / "c", plugins=plugins, installed=False, real_weights=True, **settings
-    ) as trial:
-        served = Served(trial.runtime)
-        for _ in range(100):
-            told = served.get("/zit/v1/models").json()
-            if told["held"]:
-                break
-            time.sleep(0.05)
-        assert [each["name"] for each in told["held"]] == ["mine"]
-        assert str(tmp_path) not in served.get("/zit/v1/models").text
-        assert served.post("/zit/v1/models/unload", {"model": "mine"}).json() == {
-            "unloaded": 1,
-            "state": "unloaded",
-        }
-        assert served.get("/zit/v1/models").json()["held"] == []
-        assert served.post("/zit/v1/models/preload", {"model": "mine"}).json() == {"loaded": True}
-        assert len(served.get("/zit/v1/models").json()["held"]) == 1
-        assert served.post("/zit/v1/models/unload", {}).json()["unloaded"] == 1
-        assert served.post("/zit/v1/models/preload", {"model": "../x"}).status_code == 400
-        assert served.post("/zit/v1/models/preload", {}).status_code == 400
-        served.close()
+def test_weights_are_loaded_shown_and_let_go(holding, tmp_path):
+    served = holding(preload=str(tmp_path / "mine"))
+    served.runtime.begin_preloading().result(20)
+    told = served.get("/zit/v1/models")
+    assert [each["name"] for each in told.json()["held"]] == ["mine"]
+    assert str(tmp_path) not in told.text
+    assert served.post("/zit/v1/models/unload", {"model": "mine"}).json() == {
+        "unloaded": 1,
+        "state": "unloaded",
+    }
+    assert served.get("/zit/v1/models").json()["held"] == []
+    assert served.post("/zit/v1/models/preload", {"model": "mine"}).json() == {"loaded": True}
+    assert len(served.get("/zit/v1/models").json()["held"]) == 1
+    assert served.post("/zit/v1/models/unload", {}).json()["unloaded"] == 1
+    assert served.post("/zit/v1/models/preload", {"model": "../x"}).status_code == 400
+    assert served.post("/zit/v1/models/preload", {}).status_code == 400
 
 
-def test_weights_that_render_go_when_the_render_is_done_and_the_answer_says_so(tmp_path):
-    pipeline = FakePipeline()
+def test_weights_that_render_go_when_the_render_is_done_and_the_answer_says_so(holding):
+    served = holding()
+    pipeline = served.trial.pipeline
     pipeline.gate.clear()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(served.generate("a fox")))
+    asking.start()
+    assert pipeline.started.wait(20)
 
-    class Opens:
-        @hookimpl
-        def zit_open_pipeline(self, model):
-            return pipeline
+    waits = served.post("/zit/v1/models/unload", {"model": "mine"})
 
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    settings = {"model": str(folder), "device": "cpu", "renderer": "local"}
-    plugins = {"opens": Opens()}
-    with TrialEngine(
-        tmp_path / "c", plugins=plugins, installed=False, real_weights=True, **settings
-    ) as trial:
-        served = Served(trial.runtime)
-        answers = []
-        asking = threading.Thread(target=lambda: answers.append(served.generate("a fox")))
-        asking.start()
-        assert pipeline.started.wait(20)
-
-        waits = served.post("/zit/v1/models/unload", {"model": "mine"})
-
-        assert (waits.status_code, waits.json()) == (
-            202,
-            {"unloaded": 0, "state": "unloading when the render is done"},
-        )
-        assert not pipeline.closed
-        pipeline.gate.set()
-        asking.join(20)
-        assert answers[0].status_code == 200
-        for _ in range(200):
-            if pipeline.closed:
-                break
-            time.sleep(0.05)
-        assert served.get("/zit/v1/models").json()["held"] == []
-        served.close()
+    assert (waits.status_code, waits.json()) == (
+        202,
+        {"unloaded": 0, "state": "unloading when the render is done"},
+    )
+    assert not pipeline.closed
+    pipeline.gate.set()
+    asking.join(20)
+    assert answers[0].status_code == 200
+    for _ in range(200):
+        if pipeline.closed:
+            break
+        time.sleep(0.05)
+    assert served.get("/zit/v1/models").json()["held"] == []
 
 
 def test_plugins_are_listed(served):

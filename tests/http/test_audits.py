@@ -13,7 +13,7 @@ from zit_ext.fingerprint import fingerprint
 from zit_ext.picture_differences import differences
 from zit_ext.records import CacheMode, Encoded
 
-from .server import ALICE, BOB, CHIEF, READER
+from .server import ALICE, BOB, CHIEF, OWNER, READER
 
 pytestmark = pytest.mark.http
 
@@ -29,12 +29,6 @@ def truthful(monkeypatch):
     )
 
 
-def kept(served, headers=None, **fields):
-    image = served.generate(headers=headers, **fields).json()["images"][0]
-    served.runtime.store.flush()
-    return image
-
-
 def audited(served, key, **headers):
     answer = served.post(f"/zit/v1/entries/{key}/audit", headers=headers)
     assert answer.status_code == 200, answer.text
@@ -42,7 +36,7 @@ def audited(served, key, **headers):
 
 
 def test_an_entry_that_renders_the_same_again_is_identical(served):
-    image = kept(served)
+    image = served.kept()
 
     told = audited(served, image["key"])
 
@@ -55,7 +49,7 @@ def test_an_entry_that_renders_the_same_again_is_identical(served):
 
 
 def test_an_entry_that_renders_otherwise_shows_where(served, pipeline):
-    image = kept(served)
+    image = served.kept()
     pipeline.salt = 1
 
     told = audited(served, image["key"])
@@ -72,7 +66,7 @@ def test_an_entry_that_renders_otherwise_shows_where(served, pipeline):
 
 
 def test_what_changed_since_cannot_be_audited_and_is_not_rendered(served):
-    key = kept(served)["key"]
+    key = served.kept()["key"]
     model = served.runtime.settings.model
     served.trial.files.replace(model, "other weights")
 
@@ -84,7 +78,7 @@ def test_what_changed_since_cannot_be_audited_and_is_not_rendered(served):
 
 
 def test_an_entry_of_other_settings_is_not_rendered_under_these(serving):
-    key = kept(serving())["key"]
+    key = serving().kept()["key"]
     served = serving(vae_tiling=True)
 
     told = audited(served, key)
@@ -96,7 +90,7 @@ def test_an_entry_of_other_settings_is_not_rendered_under_these(serving):
 
 def test_an_entry_without_its_prompt_cannot_be_audited(serving):
     served = serving(store_prompts=False)
-    told = audited(served, kept(served)["key"])
+    told = audited(served, served.kept()["key"])
     assert (told["auditable"], told["why"]) == (False, "its prompt is not stored")
 
 
@@ -115,7 +109,7 @@ def test_what_was_made_from_no_request_cannot_be_audited(served):
 
 
 def test_an_audit_stands_in_the_queue_and_can_be_stopped(served, pipeline):
-    key = kept(served)["key"]
+    key = served.kept()["key"]
     pipeline.gate.clear()
     pipeline.started.clear()
     answers = []
@@ -128,8 +122,8 @@ def test_an_audit_stands_in_the_queue_and_can_be_stopped(served, pipeline):
     assert answers[0].status_code == 409
 
 
-def test_an_audit_needs_admin_and_an_entry_that_the_caller_may_see(guarded, serving, tmp_path):
-    key = kept(guarded, headers=BOB)["key"]
+def test_an_audit_needs_admin_and_an_entry_that_the_caller_may_see(guarded):
+    key = guarded.kept(headers=BOB)["key"]
     path = f"/zit/v1/entries/{key}/audit"
 
     assert guarded.post(path).status_code == 401
@@ -139,25 +133,18 @@ def test_an_audit_needs_admin_and_an_entry_that_the_caller_may_see(guarded, serv
     assert guarded.post(f"/zit/v1/entries/{'0' * 64}/audit", headers=CHIEF).status_code == 404
 
 
-def test_an_admin_of_one_namespace_cannot_audit_another(serving, tmp_path):
-    tokens = tmp_path / "own.toml"
-    tokens.write_text(
-        '[a]\ntoken = "aaaaaaaaaaaaaaaaaaaa"\nnamespace = "a"\nscopes = ["generate", "read", "admin"]\n'
-        '[b]\ntoken = "bbbbbbbbbbbbbbbbbbbb"\nnamespace = "b"\n',
-        encoding="utf-8",
-    )
-    served = serving(http_tokens=str(tokens))
-    a, b = ({"Authorization": f"Bearer {letter * 20}"} for letter in "ab")
-    theirs, mine = kept(served, headers=b)["key"], kept(served, headers=a)["key"]
+def test_an_admin_of_one_namespace_cannot_audit_another(guarded):
+    theirs, mine = guarded.kept(headers=BOB)["key"], guarded.kept(headers=ALICE)["key"]
 
-    assert served.post(f"/zit/v1/entries/{theirs}/audit", headers=a).status_code == 404
-    told = audited(served, mine, **a)
+    assert guarded.post(f"/zit/v1/entries/{theirs}/audit", headers=OWNER).status_code == 404
+    told = audited(guarded, mine, **OWNER)
     assert told["identical"] is True
-    assert served.get(told["rendered"], headers=a).status_code == 200
+    assert guarded.get(told["rendered"], headers=OWNER).status_code == 200
+    assert guarded.get(told["rendered"], headers=BOB).status_code == 404
 
 
 def test_a_damaged_blob_is_no_difference_that_anybody_sees(served, pipeline):
-    image = kept(served)
+    image = served.kept()
     served.runtime.store.blob_file(image["blob"]).write_bytes(b"no picture")
     pipeline.salt = 1
 

@@ -7,16 +7,11 @@ import struct
 
 import pytest
 
-from zit_ext import hookimpl
 from zit_ext.errors import RequestError
 from zit_ext.found_weights import zimage_models
 from zit_ext.http.catalogue import LOOK_SECONDS, Catalogue
 from zit_ext.records import ModelRef
 from zit_ext.settings import Settings
-from zit_ext.testing import FakePipeline
-from zit_ext.testing_engine import TrialEngine
-
-from .server import Served
 
 pytestmark = pytest.mark.http
 
@@ -56,37 +51,27 @@ def test_only_models_that_this_can_render_are_found(model_dir, tmp_path):
 
 
 @pytest.mark.usefixtures("hub")
-def test_what_is_found_and_what_is_held_is_listed_in_every_dialect(model_dir, tmp_path):
-    class Opens:
-        @hookimpl
-        def zit_open_pipeline(self, model):
-            return FakePipeline()
-
+def test_what_is_found_and_what_is_held_is_listed_in_every_dialect(holding, model_dir, tmp_path):
     held = tmp_path / "held"
     held.mkdir()
     (held / "model.safetensors").write_bytes(b"weights")
-    settings = {"model": "mine", "device": "cpu", "renderer": "local", "model_dirs": str(model_dir)}
-    with TrialEngine(
-        tmp_path / "c", plugins={"opens": Opens()}, installed=False, real_weights=True, **settings
-    ) as trial:
-        served = Served(trial.runtime)
-        found = ["mine", "my model", "zit/turbo"]
-        assert [each["id"] for each in served.get("/v1/models").json()["data"]] == found
-        trial.runtime.preload_blocking(ModelRef(source=str(held)))
-        names = ["mine", "held", "my model", "zit/turbo"]
-        assert [each["id"] for each in served.get("/v1/models").json()["data"]] == names
-        assert served.get("/zit/v1/models").json()["names"] == names
-        assert [each["title"] for each in served.get("/sdapi/v1/sd-models").json()] == names
-        assert served.get("/v1/models/zit/turbo").json()["id"] == "zit/turbo"
-        assert served.get("/v1/models/nothing").status_code == 404
-        chosen = {"sd_model_checkpoint": "my model"}
-        assert served.post("/sdapi/v1/options", chosen).status_code == 200
-        assert served.post("/zit/v1/models/unload", {"model": "held"}).json() == {
-            "unloaded": 1,
-            "state": "unloaded",
-        }
-        assert str(tmp_path) not in served.get("/v1/models").text
-        served.close()
+    served = holding(model="mine", model_dirs=str(model_dir))
+    found = ["mine", "my model", "zit/turbo"]
+    assert [each["id"] for each in served.get("/v1/models").json()["data"]] == found
+    served.runtime.preload_blocking(ModelRef(source=str(held)))
+    names = ["mine", "held", "my model", "zit/turbo"]
+    assert [each["id"] for each in served.get("/v1/models").json()["data"]] == names
+    assert served.get("/zit/v1/models").json()["names"] == names
+    assert [each["title"] for each in served.get("/sdapi/v1/sd-models").json()] == names
+    assert served.get("/v1/models/zit/turbo").json()["id"] == "zit/turbo"
+    assert served.get("/v1/models/nothing").status_code == 404
+    chosen = {"sd_model_checkpoint": "my model"}
+    assert served.post("/sdapi/v1/options", chosen).status_code == 200
+    assert served.post("/zit/v1/models/unload", {"model": "held"}).json() == {
+        "unloaded": 1,
+        "state": "unloaded",
+    }
+    assert str(tmp_path) not in served.get("/v1/models").text
 
 
 def test_folders_are_looked_through_now_and_then_and_a_name_means_one_thing(tmp_path):

@@ -8,16 +8,14 @@ import time
 
 import pytest
 
-from zit_ext import hookimpl
 from zit_ext.errors import QueueFullError
 from zit_ext.http import limits
 from zit_ext.http.auth import Caller, Scope
 from zit_ext.http.errors import HttpError
 from zit_ext.settings import Settings
-from zit_ext.testing import FakeClock, FakePipeline
-from zit_ext.testing_engine import TrialEngine
+from zit_ext.testing import FakeClock
 
-from .server import ALICE, BOB, Served
+from .server import ALICE, BOB
 
 pytestmark = pytest.mark.http
 
@@ -69,49 +67,28 @@ def test_a_full_queue_says_when_to_come_back(served, pipeline, path):
     assert "wait already" in message(told)
 
 
-def test_the_queue_of_the_device_is_the_one_that_is_full(tmp_path):
-    weights = FakePipeline()
+def test_the_queue_of_the_device_is_the_one_that_is_full(holding):
+    served = holding(queue_limit=1)
+    weights = served.trial.pipeline
+    weights.gate.clear()
+    statuses = []
+    asking = [
+        threading.Thread(target=lambda seed=seed: statuses.append(served.generate(seed=seed).status_code))
+        for seed in range(2)
+    ]
+    asking[0].start()
+    assert weights.started.wait(20)
+    asking[1].start()
+    for _ in range(200):
+        if len(served.service.board.running()) == 2:
+            break
+        time.sleep(0.02)
+    time.sleep(0.2)
 
-    class Opens:
-        @hookimpl
-        def zit_open_pipeline(self, model):
-            return weights
-
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    trial = TrialEngine(
-        tmp_path / "cache",
-        plugins={"opens": Opens()},
-        installed=False,
-        real_weights=True,
-        model=str(folder),
-        device="cpu",
-        queue_limit=1,
-        renderer="local",
-    )
-    with trial:
-        served = Served(trial.runtime)
-        weights.gate.clear()
-        statuses = []
-        asking = [
-            threading.Thread(target=lambda seed=seed: statuses.append(served.generate(seed=seed).status_code))
-            for seed in range(2)
-        ]
-        asking[0].start()
-        assert weights.started.wait(20)
-        asking[1].start()
-        for _ in range(200):
-            if len(served.service.board.running()) == 2:
-                break
-            time.sleep(0.02)
-        time.sleep(0.2)
-
-        refused = served.generate(seed=99)
-        weights.gate.set()
-        for each in asking:
-            each.join(20)
-        served.close()
+    refused = served.generate(seed=99)
+    weights.gate.set()
+    for each in asking:
+        each.join(20)
 
     assert (refused.status_code, statuses) == (429, [200, 200])
     assert int(refused.headers["Retry-After"]) >= 1

@@ -14,10 +14,8 @@ from zit_ext import hookimpl
 from zit_ext.http import metrics as metrics_route
 from zit_ext.models.driver_memory import Driver, DriverMemory
 from zit_ext.results.counters import COUNTERS, DAMAGE, EVICTIONS
-from zit_ext.testing import FakePipeline
-from zit_ext.testing_engine import TrialEngine
 
-from .server import ALICE, CHIEF, READER, Served
+from .server import ALICE, CHIEF, READER
 
 pytestmark = pytest.mark.http
 
@@ -89,27 +87,14 @@ def test_bytes_evictions_and_damage_are_told(serving):
     assert scraped.value("zit_store_up") == 1
 
 
-def test_weights_leases_and_the_queue_are_told(tmp_path):
-    class Opens:
-        @hookimpl
-        def zit_open_pipeline(self, model):
-            return FakePipeline()
-
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    settings = {"model": str(folder), "device": "cpu", "renderer": "local"}
-    with TrialEngine(
-        tmp_path / "c", plugins={"opens": Opens()}, installed=False, real_weights=True, **settings
-    ) as trial:
-        served = Served(trial.runtime)
-        assert served.post("/zit/v1/models/preload", {"model": "mine"}).status_code == 200
-        scraped = Scraped(served)
-        served.close()
+def test_weights_leases_and_the_queue_are_told(holding, tmp_path):
+    served = holding()
+    assert served.post("/zit/v1/models/preload", {"model": "mine"}).status_code == 200
+    scraped = Scraped(served)
 
     told = scraped.samples.items()
     sizes = {dict(labels)["tier"]: number for (name, labels), number in told if name == "zit_model_bytes"}
-    assert sum(sizes.values()) == sum(part.bytes for part in FakePipeline().parts)
+    assert sum(sizes.values()) == sum(part.bytes for part in served.trial.pipeline.parts)
     assert scraped.value("zit_leases", model="mine") == 0
     assert scraped.value("zit_loads_total") == 1
     assert scraped.value("zit_load_seconds_total") > 0
@@ -117,17 +102,15 @@ def test_weights_leases_and_the_queue_are_told(tmp_path):
     assert str(tmp_path) not in scraped.text
 
 
-def test_a_plugin_that_fails_is_counted(tmp_path):
+def test_a_plugin_that_fails_is_counted(serving):
     class Breaks:
         @hookimpl
         def zit_bypass_reason(self):
             raise ValueError("broken")
 
-    with TrialEngine(tmp_path, plugins={"breaks": Breaks()}, installed=False) as trial:
-        served = Served(trial.runtime)
-        served.generate()
-        scraped = Scraped(served)
-        served.close()
+    served = serving(plugins={"breaks": Breaks()})
+    served.generate()
+    scraped = Scraped(served)
 
     assert scraped.value("zit_requests_total", outcome="bypass", reason="plugin_failed") == 1
     assert scraped.value("zit_plugin_failures_total", kind="failed") == 1

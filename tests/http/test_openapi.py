@@ -34,9 +34,11 @@ def server(tmp_path_factory):
 
     with TrialEngine(tmp_path_factory.mktemp("api"), installed=False, memory_bytes=1_000_000) as trial:
         served = Served(trial.runtime)
-        served.generate()  # so that there is something to list
-        yield served
-        served.close()
+        try:
+            served.generate()  # so that there is something to list
+            yield served
+        finally:
+            served.close()
 
 
 def operations(server):

@@ -15,17 +15,10 @@ import pytest
 from zit_ext.codecs import Pixels, encode_png
 from zit_ext.http import events
 from zit_ext.http.thumbnails import Thumbnails, shrunk
-from zit_ext.testing_engine import TrialEngine
 
-from .server import ALICE, BOB, CHIEF, READER, Served
+from .server import ALICE, BOB, CHIEF, READER
 
 pytestmark = pytest.mark.http
-
-
-def kept(served, prompt="a lighthouse", headers=None, **fields):
-    image = served.generate(prompt, headers=headers, **fields).json()["images"][0]
-    served.runtime.store.flush()
-    return image
 
 
 class Listener:
@@ -39,7 +32,7 @@ class Listener:
         self._answer = self._connection.getresponse()
         assert self._answer.status == 200
         assert self._answer.headers["content-type"] == "text/event-stream"
-        self._thread = threading.Thread(target=self._read)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self):
@@ -91,7 +84,7 @@ def listen():
 
 
 def test_the_latest_answers_say_what_became_of_each_request_and_why(served):
-    kept(served, seed=1)
+    served.kept(seed=1)
     served.generate(seed=1, headers={"X-Request-Id": "my-own-id"})
     served.generate(seed=-1)
 
@@ -116,15 +109,15 @@ def test_the_latest_answers_say_what_became_of_each_request_and_why(served):
 
 def test_where_no_prompts_are_kept_none_are_told(serving):
     served = serving(store_prompts=False)
-    kept(served, "a secret")
+    served.kept("a secret")
 
     assert served.get("/zit/v1/answers").json()["answers"][0]["prompt"] is None
     assert "secret" not in served.get("/zit/v1/answers").text
 
 
 def test_a_namespace_is_told_of_its_own_answers_only(guarded):
-    kept(guarded, "a fox", headers=ALICE)
-    kept(guarded, "a secret owl", headers=BOB)
+    guarded.kept("a fox", headers=ALICE)
+    guarded.kept("a secret owl", headers=BOB)
 
     def told(headers, query=""):
         answer = guarded.get(f"/zit/v1/answers{query}", headers=headers)
@@ -140,14 +133,14 @@ def test_a_namespace_is_told_of_its_own_answers_only(guarded):
 # History
 
 
-def test_history_survives_a_restart(tmp_path):
+def test_history_survives_a_restart(serving):
     for _ in range(2):
-        with TrialEngine(tmp_path / "cache", installed=False) as trial:
-            served = Served(trial.runtime)
-            kept(served)
-            kept(served, seed=8)
-            told = served.get("/zit/v1/history?hours=1").json()
-            served.close()
+        served = serving()
+        served.kept()
+        served.kept(seed=8)
+        told = served.get("/zit/v1/history?hours=1").json()
+        served.close()
+        served.trial.close()
 
     def total(name):
         return sum(bucket[name] for bucket in told["buckets"])
@@ -165,7 +158,7 @@ def test_history_survives_a_restart(tmp_path):
 
 
 def test_history_says_what_was_stored_and_held(served):
-    kept(served)
+    served.kept()
     served.runtime.observer.history.look_now()
 
     bucket = served.get("/zit/v1/history").json()["buckets"][-1]
@@ -176,9 +169,9 @@ def test_history_says_what_was_stored_and_held(served):
 
 
 def test_a_namespace_is_told_of_its_own_history_only(guarded):
-    kept(guarded, headers=ALICE)
+    guarded.kept(headers=ALICE)
     for seed in range(3):
-        kept(guarded, headers=BOB, seed=seed)
+        guarded.kept(headers=BOB, seed=seed)
     guarded.runtime.observer.history.look_now()
 
     def told(headers, query=""):
@@ -207,13 +200,13 @@ def test_a_listener_hears_of_answers_entries_and_numbers_as_they_come(served, li
     listener.wait_for("queue", lambda value: value == {"running": []})
     listener.wait_for("models", lambda value: "names" in value)
 
-    key = kept(served)["key"]
+    key = served.kept()["key"]
     answer = listener.wait_for("answer")
     assert (answer["outcome"], answer["key"]) == ("miss", key)
     assert listener.wait_for("entry") == {"change": "added", "key": key}
     listener.wait_for("stats", lambda value: value["store"]["entries"] == 1)
 
-    kept(served)
+    served.kept()
     listener.wait_for("answer", lambda value: value["outcome"] == "hit")
     listener.wait_for("stats", lambda value: value["engine"]["requests"].get("hit") == 1)
 
@@ -245,8 +238,8 @@ def test_a_listener_hears_nothing_of_another_namespace(guarded, listen):
     for each in (alice, chief):
         each.wait_for("hello")
         each.wait_for("stats")
-    kept(guarded, "a secret owl", headers=BOB)
-    kept(guarded, "a fox", headers=ALICE)
+    guarded.kept("a secret owl", headers=BOB)
+    guarded.kept("a fox", headers=ALICE)
 
     chief.wait_for("answer", lambda value: value["prompt"] == "a secret owl")
     alice.wait_for("answer", lambda value: value["prompt"] == "a fox")
@@ -315,7 +308,7 @@ def test_a_thumbnail_is_the_picture_made_small(served):
     pil = pytest.importorskip("PIL.Image", reason="it needs Pillow")
     large = encode_png(Pixels(512, 256, 3, bytes(512 * 256 * 3)))
     assert [pil.open(io.BytesIO(shrunk(large, size))).size for size in (128, 256)] == [(128, 64), (256, 128)]
-    image = kept(served)
+    image = served.kept()
 
     answer = thumbnail(served, image["key"], "?size=128")
 
@@ -331,7 +324,7 @@ def test_a_thumbnail_is_the_picture_made_small(served):
 
 
 def test_without_pillow_the_whole_picture_is_answered(served, monkeypatch):
-    image = kept(served)
+    image = served.kept()
     monkeypatch.setattr("zit_ext.http.thumbnails.find_spec", lambda name: None)
 
     answer = thumbnail(served, image["key"])
@@ -342,7 +335,7 @@ def test_without_pillow_the_whole_picture_is_answered(served, monkeypatch):
 
 
 def test_a_thumbnail_of_another_namespace_is_not_there(guarded):
-    key = kept(guarded, headers=BOB)["key"]
+    key = guarded.kept(headers=BOB)["key"]
 
     assert thumbnail(guarded, key, **READER).status_code == 404
     assert thumbnail(guarded, key, **CHIEF).status_code == 200
@@ -350,7 +343,7 @@ def test_a_thumbnail_of_another_namespace_is_not_there(guarded):
 
 
 def test_a_removed_entry_has_no_thumbnail(served):
-    key = kept(served)["key"]
+    key = served.kept()["key"]
     assert thumbnail(served, key).status_code == 200
     served.client.delete(f"{served.url}/zit/v1/entries/{key}")
     assert thumbnail(served, key).status_code == 404
@@ -358,7 +351,7 @@ def test_a_removed_entry_has_no_thumbnail(served):
 
 def test_a_damaged_picture_has_no_thumbnail_and_heals(served):
     pytest.importorskip("PIL", reason="it needs Pillow")
-    image = kept(served)
+    image = served.kept()
     served.runtime.store.blob_file(image["blob"]).write_bytes(b"no picture")
 
     assert thumbnail(served, image["key"]).status_code == 404
@@ -390,10 +383,6 @@ def test_health_says_more_to_who_may_read(guarded):
     }
 
 
-def test_health_says_when_no_model_server_runs(tmp_path):
-    settings = {"renderer": "server", "data_dir": str(tmp_path / "data"), "device": "cpu"}
-    with TrialEngine(tmp_path / "c", installed=False, real_weights=True, **settings) as trial:
-        served = Served(trial.runtime)
-        told = served.get("/zit/v1/health").json()
-        served.close()
-    assert told["renderer"] == "asleep"
+def test_health_says_when_no_model_server_runs(serving, tmp_path):
+    served = serving(real_weights=True, renderer="server", data_dir=str(tmp_path / "data"), device="cpu")
+    assert served.get("/zit/v1/health").json()["renderer"] == "asleep"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from ..errors import ZitError
-from ..records import ModelRef
 from .aiohttp_app import Handler, handler
 from .service import Service
 
@@ -98,24 +96,13 @@ async def serve(
         site = web.TCPSite(runner, host, port)
         await site.start()
         watching = asyncio.ensure_future(keeper.watch(server))
-        loading = asyncio.ensure_future(_preload(service))
         ready(runner.addresses[0][1])
         await stop.wait()
-        loading.cancel()
         await _drain(service, site)
     finally:
         if watching is not None:
             watching.cancel()
         await runner.cleanup()
-
-
-async def _preload(service: Service) -> None:
-    """Load the weights that the settings name, one after the other; who asks meanwhile waits in line."""
-    for source in service.runtime.settings.preload:
-        try:
-            await service.runtime.preload(ModelRef(source=source))
-        except ZitError as error:
-            log.warning("%s was not loaded at the start: %s", source, error)
 
 
 async def _drain(service: Service, site: web.TCPSite) -> None:

@@ -230,6 +230,16 @@ def test_a_program_of_hits_makes_no_renderer():
     assert made == []
 
 
+def test_a_look_at_the_weights_makes_no_renderer(settings, model):
+    def make():
+        raise AssertionError("nothing is to be rendered")
+
+    with Runtime(settings, plugins=find_plugins(entry_points=False), renderer=LateRenderer(make)) as runtime:
+        assert asyncio.run(runtime.holdings()) is None
+        assert (runtime.unload_blocking(), runtime.unload_blocking(model)) == (0, 0)
+        runtime.observer.history.look_now()
+
+
 def test_many_threads_that_need_a_renderer_get_the_same_one():
     late = LateRenderer(FakeRenderer)
     start = threading.Barrier(8)

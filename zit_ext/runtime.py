@@ -124,13 +124,19 @@ class Runtime:
             loads_here=isinstance(self._renderer, LateRenderer),
             by_server=renderer is None and not isinstance(self._renderer, LateRenderer),
         )
-        self._run(self.engine.open)
+        self._start(self.engine.open).result()
 
     @property
     def renderer(self) -> Renderer:
         """Who renders the misses; made now if no miss has asked for it yet."""
         late = self._renderer
         return late.itself() if isinstance(late, LateRenderer) else late
+
+    @property
+    def _renderer_made(self) -> Renderer | None:
+        """Who renders, if a miss has asked for it by now. One that was not made holds nothing."""
+        late = self._renderer
+        return late.made if isinstance(late, LateRenderer) else late
 
     @property
     def is_open(self) -> bool:
@@ -246,24 +252,25 @@ class Runtime:
                 log.warning("%r was not preloaded: %s", source, error)
 
     async def _unload(self, model: ModelRef | None) -> int:
-        if not isinstance(self.renderer, HoldsWeights):
+        renderer = self._renderer_made
+        if not isinstance(renderer, HoldsWeights):
             return 0
         if model is None:
-            return await self.renderer.unload_all()
-        return int(await self.renderer.unload(await self._resolved(model)))
+            return await renderer.unload_all()
+        return int(await renderer.unload(await self._resolved(model)))
 
     async def _holdings(self) -> Holdings | None:
+        if (renderer := self._renderer_made) is None:
+            return None
         from .renderers.model_server import ServerRenderer
         from .renderers.several import InThisProcess
 
-        if isinstance(self.renderer, InThisProcess):
-            return self.renderer.holdings()
-        return await self.renderer.holdings() if isinstance(self.renderer, ServerRenderer) else None
+        if isinstance(renderer, InThisProcess):
+            return renderer.holdings()
+        return await renderer.holdings() if isinstance(renderer, ServerRenderer) else None
 
     def _holdings_soon(self) -> Holdings | None:
-        """Return what is held, on a thread that may wait a moment for it; makes no renderer for it."""
-        if isinstance(self._renderer, LateRenderer) and not self._renderer.is_made:
-            return None
+        """Return what is held, on a thread that may wait a moment for it."""
         asked: Future[Holdings | None] = self._ask(self._holdings)
         try:
             return asked.result(timeout=2.0)
@@ -315,9 +322,6 @@ class Runtime:
         """Let those go who wait for the engine's thread, if that is where the hook hangs."""
         if call.thread == self._thread.ident:
             self._outstanding.fail(HookHangsError(call.plugin, call.hook))
-
-    def _run(self, work: Callable[[], object]) -> None:
-        self._start(work).result()
 
 
 async def _end_tasks(patience: float = 1.0) -> None:

@@ -21,8 +21,9 @@ class LateRenderer(Generic[R]):
         self._making = threading.Lock()
 
     @property
-    def is_made(self) -> bool:
-        return self._made is not None
+    def made(self) -> R | None:
+        """The renderer, if somebody has needed it by now."""
+        return self._made
 
     def itself(self) -> R:
         """Return the renderer; made at the first call. What `make` raises is raised, and tried again."""

@@ -322,13 +322,22 @@ def test_any_number_of_threads_may_count(recorders):
     assert moment.numbers["hit"] == 2000
 
 
-@pytest.mark.parametrize("hours", [0.1, 1, 6, 24, 24 * 7, 24 * 14, 24 * 30, 24 * 365, 24 * 730])
+@pytest.mark.parametrize("hours", [0.1, 1, 6, 24, 27, 24 * 7, 24 * 14, 24 * 30, 24 * 365, 24 * 730])
 def test_a_chart_has_as_many_buckets_as_it_has_room_for(hours):
     step, source = widths_for(hours)
     assert step in WIDTHS
     assert step % source == 0
     assert hours * 3600 <= database.KEPT[source] or source == max(database.KEPT)
     assert hours * 3600 / step <= 800
+
+
+def test_who_shared_a_render_is_counted_as_collapsed_and_who_shared_a_look_up_is_not():
+    def told(outcome):
+        status = Status(outcome=outcome, collapsed=True)
+        request = Request(prompt="a fox", seed=1)
+        return answered_of(Result(content=Encoded("a/b", b""), status=status, request=request), NOW)
+
+    assert [told(outcome).collapsed for outcome in (Outcome.MISS, Outcome.HIT)] == [True, False]
 
 
 def test_a_runtime_writes_down_what_became_of_its_requests(tmp_path):

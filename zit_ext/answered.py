@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from .records import CacheMode, Outcome, Result
 from .request_ids import request_id
 
+_RENDERS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 EDGES: Mapping[str, Sequence[float]] = {
     "hit": (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
-    "miss": (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0),
-    "bypass": (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0),
+    "miss": _RENDERS,
+    "bypass": _RENDERS,
 }
 """Seconds at which one bin of latency ends and the next begins, by outcome; one more comes after the last."""
 
@@ -42,6 +43,7 @@ class Answered:
     """memory, disk or shared for a hit; render."""
     stored: bool
     collapsed: bool
+    """A miss that shared another's run. Who only shared a look-up is a hit like any other."""
     seconds: float
     """From question to answer."""
     saved_seconds: float
@@ -66,6 +68,7 @@ def answered_of(result: Result, at: float, namespace: str = "default") -> Answer
     `namespace` is that of the settings, for which "default" stands in a request.
     """
     status, request = result.status, result.request
+    collapsed = status.collapsed and status.outcome is Outcome.MISS
     return Answered(
         at=at,
         outcome=status.outcome.value,
@@ -74,10 +77,10 @@ def answered_of(result: Result, at: float, namespace: str = "default") -> Answer
         key=status.key,
         tier=status.tier.value,
         stored=status.stored,
-        collapsed=status.collapsed,
+        collapsed=collapsed,
         seconds=result.seconds,
         saved_seconds=result.saved_seconds,
-        render_seconds=0.0 if status.collapsed else result.render_seconds,
+        render_seconds=0.0 if collapsed else result.render_seconds,
         namespace=namespace if request.namespace == "default" else request.namespace,
         model=request.model.source,
         prompt=request.prompt,

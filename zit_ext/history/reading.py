@@ -75,19 +75,20 @@ NOTHING = Totals(None, {}, {})
 def widths_for(hours: float) -> tuple[int, int]:
     """Return the seconds of a bucket for so many hours, and of those in the file that it is made of.
 
-    >>> widths_for(1), widths_for(24), widths_for(24 * 7), widths_for(24 * 365)
-    ((60, 60), (300, 60), (3600, 900), (86400, 21600))
+    >>> widths_for(1), widths_for(24), widths_for(27), widths_for(24 * 7), widths_for(24 * 365)
+    ((60, 60), (300, 60), (900, 900), (3600, 900), (86400, 21600))
     """
     seconds = hours * 3600
-    step = next((width for width in WIDTHS if seconds / width <= MOST_BUCKETS), WIDTHS[-1])
-    fits = [kept for kept, lasts in KEPT.items() if step % kept == 0 and seconds <= lasts]
-    return step, max(fits, default=max(KEPT))
+    for step in WIDTHS:
+        fits = [kept for kept, lasts in KEPT.items() if step % kept == 0 and seconds <= lasts]
+        if fits and seconds / step <= MOST_BUCKETS:
+            return step, max(fits)
+    return WIDTHS[-1], max(KEPT)
 
 
 def period(db: sqlite3.Connection, hours: float, namespace: str | None, now: float) -> Period:
     """Return the last hours; of one namespace, if one is named."""
     step, source = widths_for(hours)
-    step = max(step, source)
     start = int((now - hours * 3600) // step) * step
     moments: dict[int, Moment] = defaultdict(lambda: Moment(0))
     where, values = "step = ? AND at >= ?", [source, start]

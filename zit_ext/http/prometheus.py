@@ -107,7 +107,7 @@ def _requests(scrape: Scrape, of: _Families) -> Iterator[Any]:
     )
     tiers = {(tier,): float(counted.tiers.get(tier, 0)) for tier in ("memory", "disk", "shared")}
     yield of.counter("hits", "Hits by where the answer was found", tiers, ("tier",))
-    yield of.counter("collapsed", "Requests that shared another's run", _one(counted.collapsed))
+    yield of.counter("collapsed", "Misses that shared another's run", _one(counted.collapsed))
     yield of.counter("stored", "Results that the store accepted", _one(counted.stored))
     yield of.gauge("hit_ratio", "Hits among looked-up requests, since the start", _one(counted.hit_rate))
     failed = {
@@ -147,7 +147,7 @@ def _events(scrape: Scrape, of: _Families) -> Iterator[Any]:
     yield of.counter("events", "Everything else that has a name", others, ("event",))
     states = {(state,): 0.0 for state in ("on", "broken", "disabled")}
     for report in scrape.plugins:
-        states["disabled" if report.disabled else "broken" if report.broken else "on",] += 1
+        states[report.state,] += 1
     yield of.gauge("plugins", "Plugins by state", states, ("state",))
 
 

@@ -45,10 +45,10 @@ export function sums(history) {
   return all;
 }
 
-// The history counts a request that shared another's run under its outcome too; a chart shows it once.
+// The history counts a miss that shared another's run as a miss too; a chart shows it once.
 function add(sum, bucket) {
   for (const name of Object.keys(NOTHING)) sum[name] += bucket[name] ?? 0;
-  sum.miss -= Math.min(bucket.miss ?? 0, bucket.collapsed ?? 0);
+  sum.miss -= bucket.collapsed ?? 0;
 }
 
 /** Return hits among those that were looked up, or null if nobody asked. */

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .answers import Answers
+from .errors import StoreError
 from .history.database import FOLDER
 from .history.recorder import Recorder
 from .history.tally import Look, Size
@@ -74,13 +75,13 @@ class Observer:
         self.history.close()
 
     def _look(self) -> Look:
-        with contextlib.suppress(Exception):  # no store, no sizes; there may be weights all the same
+        sizes: dict[str | None, Size] = {}
+        with contextlib.suppress(StoreError):  # no store, no sizes; there may be weights all the same
             usage = self._store.usage()
-            sizes: dict[str | None, Size] = {None: Size(usage.bytes, usage.entries)}
+            sizes[None] = Size(usage.bytes, usage.entries)
             for each in self._store.namespaces():
                 sizes[each.name] = Size(each.bytes, each.entries)
-            return Look(self.history.now(), sizes, self._held())
-        return Look(self.history.now(), {}, self._held())
+        return Look(self.history.now(), sizes, self._held())
 
     def _held(self) -> tuple[str, ...]:
         try:

@@ -67,6 +67,11 @@ class PluginReport:
     """Why it was left out; requests that it touches bypass the cache until it is mended or disabled."""
     disabled: bool = False
 
+    @property
+    def state(self) -> str:
+        """on, broken or disabled."""
+        return "disabled" if self.disabled else "broken" if self.broken else "on"
+
     def touches_type(self, media_type: str) -> bool:
         """Tell whether the plugin has to do with requests for this.
 

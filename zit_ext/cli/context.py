@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import SettingError
 from ..history.database import FOLDER, HistoryError, HistoryFile
-from ..history.tally import Counted
+from ..history.tally import Counted, Tally
 from ..plugins import Hooks
 from ..results.store import ResultStore
 from ..runtime import Runtime, plugins_for
@@ -47,16 +47,14 @@ class Context:
     def store(self, settings: Settings) -> Iterator[ResultStore]:
         """Open the result store alone: no loop, no weights. Raises StoreError."""
         hooks = Hooks(plugins_for(settings), slow_after=settings.hook_seconds)
-        counted = Counted()
-        store = ResultStore(
-            settings, score=hooks.eviction_score, count=lambda name: counted.events.update((name,))
-        )
+        tally = Tally()
+        store = ResultStore(settings, score=hooks.eviction_score, count=tally.event)
         store.open()
         try:
             yield store
         finally:
             store.close()
-            _write_down(counted, settings)
+            _write_down(tally.take(), settings)
 
 
 def with_options(settings: Settings, options: argparse.Namespace) -> Settings:

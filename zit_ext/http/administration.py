@@ -151,7 +151,7 @@ async def plugins(call: Call) -> Answer:
                     "hooks": list(report.hooks),
                     "fields_version": report.fields_version,
                     "touches": list(report.touches),
-                    "state": "disabled" if report.disabled else "broken" if report.broken else "on",
+                    "state": report.state,
                     "broken": report.broken,
                 }
                 for report in dict(known.reports).values()

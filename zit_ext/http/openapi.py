@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import __version__
+from .. import __version__, answers
+from ..history.reading import MOST_HOURS
 from ..results.selection import ORDERS
+from . import entries, nearest, thumbnails
 from .auth import Scope
 from .errors import Dialect
 from .messages import EVENTS, JSON, Answer, json_answer
@@ -55,7 +57,7 @@ _PAGE: Mapping[str, Schema] = {
     "pinned": FLAG,
     "stale": FLAG,
     "order": {"enum": list(ORDERS)},
-    "limit": {"type": "integer", "minimum": 1, "maximum": 500},
+    "limit": {"type": "integer", "minimum": 1, "maximum": entries.MOST},
     "offset": _COUNT,
     "total": FLAG,
 }
@@ -121,7 +123,7 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("GET", "/zit/v1/entries/{key}/nearest"): About(
         "The entries that differ from one in the fewest fields",
         ref("Nearest"),
-        query={"limit": {"type": "integer", "minimum": 1, "maximum": 20}, "older": FLAG},
+        query={"limit": {"type": "integer", "minimum": 1, "maximum": nearest.MOST}, "older": FLAG},
     ),
     ("DELETE", "/zit/v1/entries/{key}"): About("Remove one entry", record({"removed": WHOLE})),
     ("POST", "/zit/v1/entries/remove"): About("Remove entries", record({"removed": WHOLE}), ref("Keys")),
@@ -135,7 +137,7 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("GET", "/zit/v1/entries/{key}/thumbnail"): About(
         "An entry's picture, small",
         {"type": "string", "format": "binary"},
-        query={"size": {"enum": ["128", "256"]}, "v": TEXT},
+        query={"size": {"enum": list(thumbnails.SIZES)}, "v": TEXT},
         types=("image/webp", *_PICTURE),
         statuses=(200, 304),
     ),
@@ -143,12 +145,12 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("GET", "/zit/v1/answers"): About(
         "The latest answers of this process",
         record({"answers": list_of(ref("Answered"))}),
-        query={"namespace": TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": 500}},
+        query={"namespace": TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": answers.MOST}},
     ),
     ("GET", "/zit/v1/history"): About(
         "What was counted by all processes, by time",
         ref("History"),
-        query={"namespace": TEXT, "hours": {"type": "number", "minimum": 0.1, "maximum": 17520}},
+        query={"namespace": TEXT, "hours": {"type": "number", "minimum": 0.1, "maximum": MOST_HOURS}},
     ),
     ("GET", "/zit/v1/metrics"): _METRICS,
     ("GET", "/metrics"): _METRICS,

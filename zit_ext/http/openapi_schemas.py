@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..history.tally import COUNTS, SUMS
+
 Schema = Mapping[str, Any]
 
 TEXT: Schema = {"type": "string"}
@@ -121,15 +123,7 @@ _ENTRY: Mapping[str, Schema] = {
     "prompt": MAYBE_TEXT,
 }
 _COUNTS: Schema = {"type": "object", "additionalProperties": WHOLE}
-_SUMS: Mapping[str, Schema] = {
-    "hit": WHOLE,
-    "miss": WHOLE,
-    "bypass": WHOLE,
-    "collapsed": WHOLE,
-    "saved_seconds": NUMBER,
-    "render_seconds": NUMBER,
-    "load_seconds": NUMBER,
-}
+_SUMS: Mapping[str, Schema] = {**dict.fromkeys(COUNTS, WHOLE), **dict.fromkeys(SUMS, NUMBER)}
 _ANSWERED: Mapping[str, Schema] = {
     "at": NUMBER,
     "outcome": {"enum": ["hit", "miss", "bypass"]},
@@ -232,7 +226,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "step": WHOLE,
             "buckets": list_of(record(_BUCKET)),
             "bins": record({"hit": list_of(NUMBER), "miss": list_of(NUMBER)}),
-            "totals": record({"saved_seconds": NUMBER, "since": MAYBE_NUMBER}, _SUMS),
+            "totals": record({**_SUMS, "since": MAYBE_NUMBER}),
         }
     ),
     "Keys": record({"keys": {**list_of(DIGEST), "minItems": 1, "maxItems": 1000}}),

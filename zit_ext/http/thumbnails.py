@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 from ..errors import BlobCorruptError, RequestError
@@ -42,7 +43,8 @@ class Thumbnails:
         self._made: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._places = threading.Semaphore(AT_ONCE)
+        # Threads of its own: a gallery asks for dozens, and nobody who needs one is to wait behind them.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "zit-thumbnails")
 
     async def get(self, call: Call) -> Answer:
         """Answer with an entry's picture of at most `size` pixels a side, as WebP; without Pillow, with all.
@@ -68,22 +70,23 @@ class Thumbnails:
         }
         if is_known_already(call.asked.headers, tag):
             return Answer(status=304, headers=headers)
-        media_type = blob.media_type if whole else _WEBP
-        data = await asyncio.to_thread(self._read if whole else self._small, call, blob, size)
-        return Answer(headers={**headers, "content-type": media_type}, body=data)
+        if whole:
+            data = await asyncio.to_thread(self._read, call, blob)
+            return Answer(headers={**headers, "content-type": blob.media_type}, body=data)
+        small = self._at_hand(blob.digest, size)
+        if small is None:
+            loop = asyncio.get_running_loop()
+            small = await loop.run_in_executor(self._threads, self._small, call, blob, size)
+        return Answer(headers={**headers, "content-type": _WEBP}, body=small)
 
     def _small(self, call: Call, blob: Blob, size: str) -> bytes:
-        made = self._at_hand(blob.digest, size)
-        if made is not None:
-            return made
-        with self._places:
-            made = self._at_hand(blob.digest, size)  # somebody else may have asked for it meanwhile
-            if made is None:
-                made = shrunk(self._read(call, blob, size), int(size))
-                self._hold(blob.digest, size, made)
-            return made
+        made = self._at_hand(blob.digest, size)  # somebody else may have asked for it meanwhile
+        if made is None:
+            made = shrunk(self._read(call, blob), int(size))
+            self._hold(blob.digest, size, made)
+        return made
 
-    def _read(self, call: Call, blob: Blob, _size: str) -> bytes:
+    def _read(self, call: Call, blob: Blob) -> bytes:
         store = call.runtime.store
         try:
             return store.read_blob(blob.digest)
@@ -100,8 +103,8 @@ class Thumbnails:
 
     def _hold(self, digest: str, size: str, made: bytes) -> None:
         with self._lock:
+            self._bytes += len(made) - len(self._made.get((digest, size), b""))  # two may have made it
             self._made[digest, size] = made
-            self._bytes += len(made)
             while self._bytes > self._max_bytes:
                 self._bytes -= len(self._made.popitem(last=False)[1])
 

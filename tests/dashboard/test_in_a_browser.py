@@ -198,6 +198,25 @@ def test_a_token_opens_the_page_and_signing_out_closes_it(guarded, opened):
     expect(page.get_by_label("Token")).to_be_visible()
 
 
+def test_whoever_signs_in_next_sees_nothing_of_who_was_there_before(guarded, opened):
+    page = opened(guarded)
+    page.allowed.append("401")
+    page.get_by_label("Token").fill("chief-chief-chief-chief")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_placeholder("A lighthouse").fill("a secret of the chief")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".made-picture")).to_be_visible()
+    expect(page.locator(".latest .answer")).to_have_count(1)
+    page.get_by_role("button", name="Sign out").click()
+
+    page.get_by_label("Token").fill("alice-alice-alice-alice")
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_placeholder("A lighthouse")).to_have_value("")
+    expect(page.locator(".made-picture, .latest .answer")).to_have_count(0)
+    assert "secret" not in page.content()
+
+
 def test_what_is_being_made_is_shown_and_stopped(served, opened):
     page = opened(served)
     served.trial.pipeline.gate.clear()

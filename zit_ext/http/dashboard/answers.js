@@ -8,6 +8,8 @@ import { comparison } from "./fields.js";
 import { go } from "./route.js";
 import { ago, duration, either, moment, t } from "./words.js";
 
+const KINDS = ["", "miss", "hit", "bypass", "collapsed"];
+
 /** Return the name under which an answer is coloured and counted. */
 export const kindOf = (answer) => (answer.collapsed ? "collapsed" : answer.outcome);
 
@@ -45,7 +47,7 @@ export function answersView(signal, [number] = []) {
   const list = h("ol", { class: "answer-list", role: "list" });
   const why = h("section", { class: "card why", "aria-live": "polite" });
   let only = "";
-  const filters = ["", "miss", "hit", "bypass", "collapsed"].map((kind) =>
+  const filters = KINDS.map((kind) =>
     h("button", { type: "button", class: "segment", "aria-pressed": String(kind === only), onclick: () => choose(kind) }, kind ? t(`outcome.${kind}`) : t("answers.everything")),
   );
   const draw = () => {
@@ -57,7 +59,7 @@ export function answersView(signal, [number] = []) {
   };
   const choose = (kind) => {
     only = kind;
-    filters.forEach((button, at) => button.setAttribute("aria-pressed", String(["", "miss", "hit", "bypass", "collapsed"][at] === kind)));
+    filters.forEach((button, at) => button.setAttribute("aria-pressed", String(KINDS[at] === kind)));
     draw();
   };
   on("answers", signal, draw);

@@ -7,6 +7,7 @@ import { entryView } from "./entry.js";
 import { galleryView } from "./gallery.js";
 import { healthView, wellness } from "./health.js";
 import { on, start, state, stop } from "./live.js";
+import { forgetForm } from "./making.js";
 import { modelsView } from "./models.js";
 import { empty, say } from "./notices.js";
 import { overview } from "./overview.js";
@@ -49,7 +50,8 @@ function askToSignIn() {
   leaving.abort();
   state.session = null;
   document.title = `${t("sign.title")} · zit_ext`;
-  replace(app, signIn(begin));
+  // Begun anew: what somebody else saw here is not kept for whoever signs in next.
+  replace(app, signIn(() => location.reload()));
   app.querySelector("#token").focus();
 }
 
@@ -122,6 +124,7 @@ function languageButton() {
 function signOutButton() {
   return h("button", { type: "button", class: "icon-button", "aria-label": t("sign.out"), title: t("sign.out"), onclick: async () => {
     await ask("DELETE", "v1/session");
+    forgetForm();
     askToSignIn();
   } }, icon("out"));
 }

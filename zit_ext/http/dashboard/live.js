@@ -78,7 +78,7 @@ export function stop() {
 }
 
 /** Ask for everything that is shown; a part that cannot be had leaves the others alone. */
-export async function refresh() {
+async function refresh() {
   const wanted = [
     ["stats", "v1/stats"],
     ["models", "v1/models"],
@@ -106,8 +106,9 @@ async function refreshAnswers() {
 
 /** Ask for the history of so many hours; it is kept up to date from now on. */
 export async function wantHistory(count) {
+  const known = hours.has(count) && state.histories.has(count);
   hours = new Set([WEEK, count]);
-  if (!state.histories.has(count)) await refreshHistories();
+  if (!known) await refreshHistories();
 }
 
 async function refreshHistories() {

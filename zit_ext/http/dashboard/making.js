@@ -29,6 +29,11 @@ export function takeOver(settings) {
   remember("form", JSON.stringify(given));
 }
 
+/** Forget what was asked for: whoever comes next is somebody else. */
+export function forgetForm() {
+  remember("form", "{}");
+}
+
 /** Return the form, and beneath it the picture. */
 export function makingForm(signal) {
   given ??= start();

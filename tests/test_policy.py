@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from zit_ext import CacheMode, FileRef, InputImage, LoraRef, ModelRef, SchedulerRef
 from zit_ext.default_plugins.dynamic_prompts import dynamic_part
 from zit_ext.errors import RequestError
-from zit_ext.policy import at_the_door, batch_of, normalised
+from zit_ext.policy import at_the_door, batch_of, normalised, own_bypass
+from zit_ext.settings import Settings
 from zit_ext.testing import make_request
 
 
@@ -187,3 +188,9 @@ def test_prompts_that_mean_themselves_are_let_alone(prompt):
 def test_no_prompt_stops_the_search(prompt):
     found = dynamic_part(prompt)
     assert found is None or found in prompt
+
+
+def test_clients_are_told_which_file_disabled_the_cache_and_not_where_it_lies(tmp_path):
+    settings = Settings().with_values({"disable_cache": True}, str(tmp_path / "config.toml"))
+    found = own_bypass(make_request(), settings)
+    assert found == ("disabled", "the cache is disabled (config.toml)")

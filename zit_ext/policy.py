@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
 from .codecs import PNG, is_picture
@@ -158,9 +159,9 @@ def own_bypass(request: Request, settings: Settings) -> Bypass | None:
     if request.cache is CacheMode.BYPASS:
         return Bypass("asked", "asked for by the caller")
     if settings.disable_cache:
-        return Bypass(
-            "disabled", f"the cache is disabled ({settings.origin.get('disable_cache', 'settings')})"
-        )
+        # Clients are told, too: which file, and not where on this machine it lies.
+        where = PurePath(settings.origin.get("disable_cache", "settings")).name
+        return Bypass("disabled", f"the cache is disabled ({where})")
     if request.debug or settings.debug:
         return Bypass("debug", "debug mode")
     if request.seed == -1 and not settings.keep_random:

@@ -1,7 +1,7 @@
 // "Why did this miss?": the latest answers, and for each of them what it differs in from what was stored.
 
 import { get, isPicture, thumbnail } from "./asking.js";
-import { h, icon, replace } from "./dom.js";
+import { fact, h, icon, replace } from "./dom.js";
 import { nameOf, on, state } from "./live.js";
 import { empty } from "./notices.js";
 import { comparison } from "./fields.js";
@@ -101,7 +101,7 @@ async function showWhy(place, answer, number, signal) {
         [t("field.at"), moment(answer.at)],
       ]
         .filter(Boolean)
-        .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+        .map(([name, value]) => fact(name, value)),
     ),
     rest,
   );

@@ -70,6 +70,9 @@ export function iconButton(name, label, onclick, more = {}) {
   return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...more }, icon(name));
 }
 
+/** Return one line of a list of facts. */
+export const fact = (name, value, more = {}) => h("div", more, h("dt", {}, name), h("dd", {}, value));
+
 /** Return a function that runs after the last call has been quiet for so many milliseconds. */
 export function debounced(milliseconds, run) {
   let timer = 0;

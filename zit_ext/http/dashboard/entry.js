@@ -3,7 +3,7 @@
 import { get, here, isPicture, post } from "./asking.js";
 import { nearestPart } from "./answers.js";
 import { copySettings, download, pinning, removing, reuse } from "./deeds.js";
-import { h, icon, replace } from "./dom.js";
+import { fact, h, icon, replace } from "./dom.js";
 import { fieldTable } from "./fields.js";
 import { may, on } from "./live.js";
 import { empty } from "./notices.js";
@@ -91,7 +91,7 @@ function factsOf(entry) {
     [t("field.key"), h("code", {}, entry.key)],
     [t("field.digest"), h("code", {}, entry.digest)],
   ];
-  return h("dl", { class: "facts entry-facts" }, facts.map(([name, value]) => h("div", { class: value.tagName === "CODE" ? "whole" : null }, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { class: "facts entry-facts" }, facts.map(([name, value]) => fact(name, value, { class: value.tagName === "CODE" ? "whole" : null })));
 }
 
 async function showNearest(place, key, signal) {

@@ -1,6 +1,6 @@
 // Whether everything is well: the server, the store, what renders, the plugins.
 
-import { h, replace } from "./dom.js";
+import { fact, h, replace } from "./dom.js";
 import { may, on, state } from "./live.js";
 import { empty } from "./notices.js";
 import { ago, number, t } from "./words.js";
@@ -92,5 +92,5 @@ function pluginPart() {
 function eventPart() {
   const events = Object.entries(state.stats?.engine?.events ?? {}).filter(([, count]) => count);
   if (!events.length) return empty("check", t("events.empty"), t("events.emptyDo"));
-  return h("dl", { class: "facts" }, events.sort(([, one], [, other]) => other - one).map(([name, count]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, number(count)))));
+  return h("dl", { class: "facts" }, events.sort(([, one], [, other]) => other - one).map(([name, count]) => fact(name.replaceAll("_", " "), number(count))));
 }

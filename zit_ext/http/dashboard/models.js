@@ -2,7 +2,7 @@
 
 import { post } from "./asking.js";
 import { meter, residence } from "./charts.js";
-import { h, icon, replace } from "./dom.js";
+import { fact, h, icon, replace } from "./dom.js";
 import { may, on, state, WEEK } from "./live.js";
 import { empty, say, trying } from "./notices.js";
 import { spans } from "./reckoning.js";
@@ -104,7 +104,6 @@ export function modelsView(signal) {
 function roomPart() {
   const models = state.models;
   if (!models?.device) return h("p", { class: "soft" }, t("models.noDevice"));
-  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   const whole = models.vram_bytes + models.ram_bytes;
   const gauge = (name, held) =>
     h(

@@ -2,7 +2,7 @@
 
 import { answerRow } from "./answers.js";
 import { drawn, latencies, meter, residence, ring, shares, spark, timeline } from "./charts.js";
-import { h, replace, svg } from "./dom.js";
+import { fact, h, replace, svg } from "./dom.js";
 import { empty } from "./notices.js";
 import { makingForm } from "./making.js";
 import { heldModels } from "./models.js";
@@ -270,8 +270,6 @@ function storePart() {
     link("#/gallery", t("gallery.open")),
   ];
 }
-
-const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
 
 function residencePart() {
   const made = spans(state.histories.get(WEEK), WEEK, 84);

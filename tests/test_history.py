@@ -17,7 +17,7 @@ from zit_ext.history.reading import WIDTHS, widths_for
 from zit_ext.history.recorder import Recorder
 from zit_ext.history.tally import Look, Size, Tally
 from zit_ext.metrics import Metrics
-from zit_ext.records import CacheMode, Encoded, Outcome, Request, Result, Status
+from zit_ext.records import NO_ENVIRONMENT, CacheMode, Encoded, Outcome, Request, Result, Status
 from zit_ext.testing_engine import TrialEngine
 
 ROOT = Path(__file__).parents[1]
@@ -356,7 +356,7 @@ def test_a_runtime_writes_down_what_became_of_its_requests(tmp_path):
     assert totals["saved_seconds"] == 1.0
     assert totals["render_seconds"] == 2.0
     reasons = {name: number for each in moments for name, number in each.reasons.items()}
-    assert reasons == {"absent": 1, "seed": 1}
+    assert reasons == {"new_environment": 1, "seed": 1}
 
 
 def test_a_reason_is_one_name():
@@ -370,6 +370,7 @@ def test_a_reason_is_one_name():
     assert reason(Outcome.MISS, stale=True) == "stale"
     assert reason(Outcome.MISS, CacheMode.REFRESH, key="0" * 64) == "refresh"
     assert reason(Outcome.MISS, stored=True) == "not_hashed"
+    assert reason(Outcome.MISS, key="0" * 64, stored=True, detail=NO_ENVIRONMENT) == "new_environment"
     assert reason(Outcome.BYPASS, reason="seed") == "seed"
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .records import CacheMode, Outcome, Result
+from .records import NO_ENVIRONMENT, CacheMode, Outcome, Result
 from .request_ids import request_id
 
 _RENDERS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
@@ -21,6 +21,7 @@ MISS_REASONS: Mapping[str, str] = {
     "absent": "no entry has every field of the request",
     "stale": "there was an entry, and its time was over",
     "refresh": "the request said that it wants a new render",
+    "new_environment": "packages, driver or model are new here: nothing could be looked up",
     "not_hashed": "the weights were not hashed yet: nothing could be looked up",
 }
 """Why a request misses. Bypasses have reasons of their own: policy's and plugins'."""
@@ -104,6 +105,8 @@ def reason_of(result: Result) -> str | None:
         return "stale"
     if result.request.cache is CacheMode.REFRESH:
         return "refresh"
+    if status.detail == NO_ENVIRONMENT:
+        return "new_environment"
     # Accepted without a key: the store waits for the digests of the weights.
     return "not_hashed" if status.stored and status.key is None else "absent"
 

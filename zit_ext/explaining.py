@@ -12,7 +12,7 @@ from . import policy
 from .errors import BlobCorruptError, PluginError, StoreError
 from .fingerprint import canonical_bytes, differing_fields, read_canonical
 from .questions import Questions
-from .records import CacheMode, Entry, FieldValue, Fingerprint, Request
+from .records import NO_ENVIRONMENT, CacheMode, Entry, FieldValue, Fingerprint, Request
 from .results.fields import redacted
 from .runtime import Runtime
 
@@ -73,7 +73,10 @@ class Explainer:
         except PluginError as error:
             return Explanation(Verdict.BYPASS, str(error))
         if question.known is None:
-            return Explanation(Verdict.MISS, question.unknown or "its key is not known yet")
+            reason = question.unknown or "its key is not known yet"
+            if reason == NO_ENVIRONMENT:
+                reason += " (packages, driver or model are new here: render once, and it is)"
+            return Explanation(Verdict.MISS, reason)
         return self._looked_up(asked, question.known, now)
 
     def _bypass(self, asked: Request) -> str | None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from .errors import PluginError
 from .fingerprint import canonical_bytes, fingerprint
 from .plugins import Hooks
-from .records import FieldValue, FileRef, Fingerprint, Request
+from .records import NO_ENVIRONMENT, FieldValue, FileRef, Fingerprint, Request
 from .settings import Settings
 
 
@@ -79,7 +79,7 @@ class Questions:
             return Question(resolved, fields, identities, None, "the weights are not hashed yet")
         environment = self._environment(resolved)
         if environment is None:
-            return Question(resolved, fields, identities, None, "no environment is known yet")
+            return Question(resolved, fields, identities, None, NO_ENVIRONMENT)
         return Question(resolved, fields, identities, _identified(fields, environment), None)
 
     def answered(

@@ -51,6 +51,10 @@ class ResultTier(str, Enum):
     RENDER = "render"
 
 
+NO_ENVIRONMENT = "no environment is known yet"
+"""The detail of a miss for which nothing could be looked up: packages, driver or model are new here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRef:
     """Names a file or folder of weights. The digest says which bytes; `source` only finds them.

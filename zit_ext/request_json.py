@@ -8,6 +8,7 @@ What stands for a picture to start from is the caller's business: a file's name,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -20,6 +21,8 @@ from .records import FieldValue, FileRef, InputImage, LoraRef, ModelRef, Request
 _FILLED_IN = {"digest", "path", "identity", "context"}
 """Fields that the engine finds out; nobody else can know them."""
 
+_WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+
 FIELDS = frozenset(each.name for each in fields(Request)) - _FILLED_IN
 """The names that a request may have."""
 
@@ -30,6 +33,8 @@ def request_of(values: Mapping[str, Any], read_image: Callable[[Any], InputImage
     if "prompt" not in values:
         raise RequestError("prompt", None, "name a prompt")
     made: dict[str, Any] = {"seed": -1, **values}
+    if isinstance(made["seed"], str) and _WHOLE.fullmatch(made["seed"]):
+        made["seed"] = int(made["seed"])  # numbers of JavaScript lose digits beyond 53 bits
     if "model" in values:
         made["model"] = _model(values["model"])
     if "loras" in values:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -257,7 +257,7 @@ class Settings:
         cast: dict[str, Any] = {}
         for name, value in values.items():
             if name not in known:
-                near = _nearest(name, known)
+                near = _nearest(name, {*known, "profile"})
                 raise SettingError(name, value, f"there is no such setting ({origin}); nearest: {near}")
             try:
                 cast[name] = known[name](value)
@@ -322,5 +322,5 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 """Settings that go together, as the founding article recommends them."""
 
 
-def _nearest(name: str, known: Mapping[str, object]) -> str:
+def _nearest(name: str, known: Collection[str]) -> str:
     return ", ".join(nearest(name, known)) or "see `zit-ext config`"

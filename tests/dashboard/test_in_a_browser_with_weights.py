@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -137,6 +138,22 @@ def test_an_entry_shows_all_its_fields_and_gives_its_settings(real, opened):
     }
     # They are settings of a request: asked for again, it is a hit.
     assert real.post("/zit/v1/generate", copied).json()["cached"]
+
+
+def test_a_seed_of_64_bits_keeps_all_its_digits(real, opened):
+    seed = 2**63 + 1
+    key = stored(real, "a seed of ComfyUI", seed=seed)
+    page = opened(real, f"#/entry/{key}", permissions=["clipboard-read", "clipboard-write"])
+
+    expect(page.locator(".fields").first.get_by_text(str(seed))).to_be_visible()
+    page.locator("[data-test=copy]").click()
+    expect(page.locator(".toast")).to_contain_text("on the clipboard")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert real.post("/zit/v1/generate", json.loads(copied)).json()["cached"]
+    page.get_by_role("button", name="Use these settings").click()
+    expect(page.locator("#seed")).to_have_value(str(seed))
+    page.locator("form button[type=submit]").click()
+    expect(page.locator(".made-hit")).to_be_visible(timeout=60_000)
 
 
 def test_an_audit_renders_again_and_finds_no_difference(real, opened):

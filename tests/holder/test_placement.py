@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from zit_ext.models.budget import Budget
 from zit_ext.models.holdings import HeldModel, HeldPart, Holdings
 from zit_ext.models.placement import (
+    OVERDUE_SECONDS,
     Candidate,
     LoadPlan,
     choose,
@@ -181,6 +182,12 @@ def test_how_long_idle_weights_stay(keep_alive, ram_keep_alive, idle, tier, next
     one = model("a", used_at=1000.0 - idle, keep_alive=keep_alive)
     assert expired(one, ram_keep_alive=ram_keep_alive, now=1000.0) is tier
     assert next_expiry([one], ram_keep_alive=ram_keep_alive, now=1000.0) == next_in
+
+
+def test_weights_that_should_have_left_and_are_there_still_are_looked_at_again_soon():
+    late = model("a", vram=5, used_at=0.0, keep_alive=10)
+    assert next_expiry([late], ram_keep_alive=1e6, now=20.0) == OVERDUE_SECONDS
+    assert next_expiry([late], ram_keep_alive=-1, now=20.0) == OVERDUE_SECONDS
 
 
 def test_a_model_that_renders_has_no_end():

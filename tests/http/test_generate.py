@@ -104,6 +104,13 @@ def test_what_must_not_be_stored_is_nowhere_to_be_fetched(served):
     assert served.get(f"/zit/blobs/{image['blob']}").status_code == 404
 
 
+def test_a_seed_may_be_text_for_clients_whose_numbers_are_too_short(served):
+    seed = 2**64 - 1
+    assert served.generate(seed=str(seed)).json()["images"][0]["seed"] == seed
+    assert served.generate(seed=seed).json()["cached"]
+    assert served.generate(seed="7.5").status_code == 400
+
+
 def test_a_random_seed_is_a_bypass_whose_url_works(served):
     image = served.generate(seed=-1).json()["images"][0]
 

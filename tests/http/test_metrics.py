@@ -52,7 +52,7 @@ def test_requests_are_counted_by_outcome_and_reason(served):
     scraped = Scraped(served)
 
     assert scraped.value("zit_requests_total", outcome="hit", reason="") == 2
-    assert scraped.value("zit_requests_total", outcome="miss", reason="absent") == 1
+    assert scraped.value("zit_requests_total", outcome="miss", reason="new_environment") == 1
     assert scraped.value("zit_requests_total", outcome="miss", reason="refresh") == 1
     assert scraped.value("zit_requests_total", outcome="bypass", reason="seed") == 1
     assert scraped.value("zit_errors_total", error="NotCachedError") == 1

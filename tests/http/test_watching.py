@@ -93,7 +93,7 @@ def test_the_latest_answers_say_what_became_of_each_request_and_why(served):
 
     assert (miss["outcome"], miss["reason"], miss["stored"], miss["tier"]) == (
         "miss",
-        "absent",
+        "new_environment",
         True,
         "render",
     )
@@ -155,7 +155,7 @@ def test_history_survives_a_restart(serving):
         for bucket in told["buckets"]:
             assert len(bucket[f"{kind}_ms"]) == len(told["bins"][kind]) + 1
             assert sum(bucket[f"{kind}_ms"]) == bucket[kind]
-    assert {name for bucket in told["buckets"] for name in bucket["reasons"]} == {"absent"}
+    assert {name for bucket in told["buckets"] for name in bucket["reasons"]} == {"new_environment", "absent"}
 
 
 def test_history_says_what_was_stored_and_held(served):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zit_ext.installing import doctor, links, stamp
+from zit_ext.installing import doctor, links, registry, stamp
 from zit_ext.installing.environment import prepare
 from zit_ext.installing.hosts import recognise
 from zit_ext.installing.places import site_packages
@@ -47,6 +47,17 @@ def test_each_fault_of_an_environment_is_named_with_its_remedy(checkout, tmp_pat
 
     stamp.write(checkout, {**stamp.read(checkout), "digest": None})
     assert findings(checkout, tmp_path)[".venv"].what == "it was not finished"
+
+
+def test_a_host_that_is_remembered_and_named_is_told_of_once(checkout, comfyui, tmp_path):
+    host = recognise("comfyui", comfyui)
+    links.put(checkout, host, copy=False)
+    registry.remember(tmp_path, checkout.root, host)
+    said: list[str] = []
+
+    doctor.report(checkout, comfyui, tmp_path, say=said.append)
+
+    assert len([line for line in said if "our link is in" in line]) == 1
 
 
 def test_a_host_that_would_load_us_twice_is_reported(checkout, comfyui, install):

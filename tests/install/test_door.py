@@ -17,7 +17,12 @@ SCRIPT = ROOT / "install.py"
 def old_python(version: str) -> str | None:
     homes = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*"))
     candidates = [str(home / "bin" / "python") for home in homes]
-    return candidates[-1] if candidates else shutil.which(f"python{version}")
+    python = candidates[-1] if candidates else shutil.which(f"python{version}")
+    if python is None:
+        return None
+    # A version manager's placeholder on PATH may lead nowhere.
+    asked = subprocess.run([python, "--version"], capture_output=True, timeout=60, check=False)
+    return python if asked.returncode == 0 else None
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.9"])

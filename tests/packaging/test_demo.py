@@ -84,6 +84,16 @@ def test_a_model_that_cannot_be_had_is_one_line_that_says_what_to_do(tmp_path, m
     assert done.stdout.count("The demo stopped") == 1
 
 
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_rendered(tmp_path, option):
+    (tmp_path / "file").write_text("no folder")
+    place = tmp_path / "file" if option == "--out" else tmp_path / "file" / "rows.json"
+    done = run_demo("--out", str(tmp_path / "out"), option, str(place))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout
+    assert done.stdout.startswith("The demo stopped: ")
+
+
 def test_damaged_weights_are_one_line_too(tmp_path):
     (tmp_path / "ae.safetensors").write_bytes(b"torn")
     done = run_demo("--model", str(tmp_path / "ae.safetensors"), "--out", str(tmp_path / "out"))

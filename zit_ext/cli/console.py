@@ -94,6 +94,7 @@ def one_line(text: str, most: int | None = None) -> str:
 def _write(stream: TextIO, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()  # whoever reads a pipe or a log is told now, and not when the program ends
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

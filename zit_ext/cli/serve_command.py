@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
         serve,
         help="answer requests over HTTP until Ctrl-C",
         description="Answers OpenAI's Images API, the webui's API and our own, on this machine only unless "
-        "--listen says otherwise, which needs tokens. Needs aiohttp: pip install zit_ext[serve].",
+        '--listen says otherwise, which needs tokens. Needs aiohttp: pip install "zit_ext[serve]".',
     )
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
     parser.add_argument(
@@ -59,7 +59,7 @@ def serve(options: argparse.Namespace, context: Context) -> int:
     try:
         from ..http.serving import serve as serve_http
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is needed: pip install zit_ext[serve]") from None
+        raise UsageError(f"{error.name} is needed: pip install 'zit_ext[serve]'") from None
     from ..http.everything import all_routes
     from ..http.gates import gate_of
     from ..http.service import Service

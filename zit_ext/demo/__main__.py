@@ -36,14 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     out = Path(options.out).absolute()
     try:
+        if options.json:
+            _make_room_for(Path(options.json))
         rows = run(options.model, out, options.side)
     except (DemoError, ZitError) as error:
         if str(error):
             print(f"The demo stopped: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. Run it again whenever you like: it starts afresh.", file=sys.stderr)
-        return 130
+        return 130  # install.py says what to do
     sheet = write_sheet(out / "sheet.png", rows, out)
     if options.json:
         write_rows(Path(options.json), rows)
@@ -89,9 +90,21 @@ def run(model: str | None, out: Path, side: int | None) -> list[Row]:
     return [rows[name] for name in ORDER]
 
 
+def _make_room_for(file: Path) -> None:
+    """Make the folder of a file that is written at the end. Raises DemoError now, not after the renders."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"{file.parent} cannot be made ({error.strerror}); name another file") from error
+    if file.is_dir():
+        raise DemoError(f"{file} is a folder; name a file with --json")
+
+
 def _clear(out: Path) -> None:
     """Begin afresh: a run that was killed half-way leaves nothing that could be taken for a result."""
     mark = out / "job.json"
+    if out.exists() and not out.is_dir():
+        raise DemoError(f"{out} is a file; name an empty folder with --out")
     if out.exists() and any(out.iterdir()) and not mark.exists() and not (out / ".zit-demo").exists():
         raise DemoError(f"{out} holds other files; name an empty folder with --out")
     out.mkdir(parents=True, exist_ok=True)

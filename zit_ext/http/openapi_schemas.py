@@ -41,7 +41,12 @@ _FILE: Schema = {"anyOf": [TEXT, record({"source": TEXT})]}
 
 REQUEST_FIELDS: Mapping[str, Schema] = {
     "prompt": TEXT,
-    "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1},
+    "seed": {
+        "anyOf": [
+            {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1},
+            {"type": "string", "pattern": "^[0-9]{1,19}$", "description": "for JavaScript: all digits"},
+        ]
+    },
     "model": {
         "anyOf": [
             TEXT,

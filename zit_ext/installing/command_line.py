@@ -41,7 +41,7 @@ def main(script: str, arguments: Sequence[str]) -> int:
         print(f"zit_ext: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. Run the same command again whenever you like.", file=sys.stderr)
         return 130
 
 

@@ -34,9 +34,9 @@ class Finding:
 
 def report(project: Project, host_path: Path | None, data: Path, *, say: Say) -> int:
     """Print every finding and return 1 if something is wrong. Raises SetupError if there is no such host."""
-    findings = [*examine(project, data)]
-    if host_path is not None:
-        host = hosts.any_at(host_path)
+    host = None if host_path is None else hosts.any_at(host_path)
+    findings = [*examine(project, data, but=host)]
+    if host is not None:
         findings += examine_host(project, host, data)
     for finding in findings:
         mark = {OK: "  ok   ", WARNING: "  note ", WRONG: "  WRONG"}[finding.level]
@@ -48,8 +48,8 @@ def report(project: Project, host_path: Path | None, data: Path, *, say: Say) ->
     return 1 if wrong else 0
 
 
-def examine(project: Project, data: Path) -> Iterator[Finding]:
-    """Look at the project, its environment, the cache folder and the hosts that are remembered."""
+def examine(project: Project, data: Path, *, but: hosts.Host | None = None) -> Iterator[Finding]:
+    """Look at the project, its environment, the cache folder and the remembered hosts but this one."""
     yield _python()
     yield from _environment(project)
     yield from _cache_folder(project)
@@ -59,7 +59,8 @@ def examine(project: Project, data: Path) -> Iterator[Finding]:
     else:
         yield Finding(OK, "disk", f"{free / _GB:.0f} GB free")
     for host in registry.remembered(data, project.root):
-        yield _link(project, host)
+        if but is None or host.root.resolve() != but.root.resolve():
+            yield _link(project, host)
 
 
 def examine_host(project: Project, host: hosts.Host, data: Path) -> Iterator[Finding]:
@@ -104,7 +105,11 @@ def _environment(project: Project) -> Iterator[Finding]:
                 f"{installed[name]} is installed, {pin.version} was verified",
                 "Nothing, if you chose it; otherwise remove .venv and run the demo again.",
             )
-    yield Finding(OK, "packages", f"{len(there)} of {len(pins)} verified ones are installed")
+    yield Finding(
+        OK,
+        "packages",
+        f"{len(there)} are installed, of {len(pins)} that were verified; the others are for tests and extras",
+    )
     yield from _own_installation(project)
     if "torch" in installed:
         yield _torch(project, installed["torch"])

@@ -122,8 +122,16 @@ def expired(model: HeldModel, *, ram_keep_alive: float, now: float) -> WeightTie
     return WeightTier.DISK
 
 
+OVERDUE_SECONDS = 1.0
+"""After which weights that should have left are looked at again."""
+
+
 def next_expiry(models: Sequence[HeldModel], *, ram_keep_alive: float, now: float) -> float | None:
-    """Return the seconds until some idle model's time is over; None if none has an end."""
+    """Return the seconds until some idle model's time is over; None if none has an end.
+
+    Weights whose time near the GPU is over and that are there still (somebody waited for them, or another
+    model shares them) are looked at again soon.
+    """
     ends = []
     for model in models:
         if model.rendering or model.keep_alive < 0:
@@ -131,6 +139,9 @@ def next_expiry(models: Sequence[HeldModel], *, ram_keep_alive: float, now: floa
         idle = now - model.used_at
         if idle < model.keep_alive:
             ends.append(model.keep_alive - idle)
-        elif ram_keep_alive >= 0:
+            continue
+        if any(part.bytes and part.tier is WeightTier.VRAM for part in model.parts):
+            ends.append(OVERDUE_SECONDS)
+        if ram_keep_alive >= 0:
             ends.append(max(0.0, model.keep_alive + ram_keep_alive - idle))
     return min(ends, default=None)

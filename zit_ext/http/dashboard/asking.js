@@ -1,5 +1,6 @@
 // Asks the server, and turns what went wrong into words. All addresses are below the page's own.
 
+import { parsed } from "./exact.js";
 import { has, t } from "./words.js";
 
 const BASE = new URL("./", document.baseURI);
@@ -26,7 +27,7 @@ export class Trouble extends Error {
 /** Ask for JSON. Throws a Trouble; one that says "sign in" is told to the whole page too. */
 export async function ask(method, path, body, { signal } = {}) {
   const answer = await send(method, path, body, { signal });
-  return answer.status === 204 ? null : answer.json();
+  return answer.status === 204 ? null : parsed(await answer.text());
 }
 
 export const get = (path, more) => ask("GET", path, undefined, more);
@@ -83,7 +84,7 @@ export async function* followed(path, body, signal) {
     for (const block of blocks) {
       const name = /^event: (.*)$/m.exec(block);
       const data = /^data: (.*)$/m.exec(block);
-      if (name && data) yield { name: name[1], data: JSON.parse(data[1]) };
+      if (name && data) yield { name: name[1], data: parsed(data[1]) };
     }
   }
 }

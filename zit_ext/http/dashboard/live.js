@@ -1,6 +1,7 @@
 // What the server does at this moment. One stream of events feeds every part of the page; where it cannot be
 // had, the same things are asked for every few seconds.
 
+import { parsed } from "./exact.js";
 import { get, here } from "./asking.js";
 
 const POLL_MS = 5000;
@@ -148,10 +149,10 @@ function listen() {
     learn("live", "stream");
   });
   for (const name of ["stats", "queue", "models"]) {
-    stream.addEventListener(name, (event) => learn(name, JSON.parse(event.data)));
+    stream.addEventListener(name, (event) => learn(name, parsed(event.data)));
   }
   stream.addEventListener("answer", (event) => {
-    const answer = JSON.parse(event.data);
+    const answer = parsed(event.data);
     if (state.answers.some((each) => nameOf(each) === nameOf(answer))) return;
     state.answers = [answer, ...state.answers].slice(0, ANSWERS);
     tell("answer", answer);
@@ -159,7 +160,7 @@ function listen() {
     historySoon();
   });
   stream.addEventListener("missed", () => refreshAnswers());
-  stream.addEventListener("entry", (event) => tell("entry", JSON.parse(event.data)));
+  stream.addEventListener("entry", (event) => tell("entry", parsed(event.data)));
   stream.onerror = () => {
     poll();
     // A browser comes back by itself to a stream that broke, and never to one that was refused.

@@ -1,5 +1,6 @@
 // A small form to ask for a picture: so that a miss can be watched, and then the hit.
 
+import { typed } from "./exact.js";
 import { followed, here, post } from "./asking.js";
 import { badge } from "./answers.js";
 import { h, icon, iconButton, replace } from "./dom.js";
@@ -50,7 +51,7 @@ export function makingForm(signal) {
   const fields = () => ({
     ...Object.fromEntries(Object.entries(given).filter(([name]) => !["prompt", "seed", "width", "height", "steps"].includes(name))),
     prompt: prompt.value,
-    seed: Number(seed.value || -1),
+    seed: typed(seed.value || "-1"),
     width: Number(width.value),
     height: Number(height.value),
     steps: Number(steps.value),

@@ -1,6 +1,6 @@
-"""What the native cache uses of the webui; `host_page.py` and `host_checkpoint.py` have the rest.
+"""What the native cache uses of the webui; `host_page.py` has the rest.
 
-When the webui changes, these three are the files to mend: no other imports its modules.
+When the webui changes, these two are the files to mend: no other imports its modules.
 
 Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source are read in its source.
 """
@@ -350,7 +350,7 @@ def forget_conditions(p: Any) -> None:
 
 def stacked(samples: Any) -> Any:
     """Return samples as one tensor, with the batch as its first dimension."""
-    import torch  # the webui has it; whoever tries the page alone need not
+    import torch  # here alone: `/zit/*` needs none
 
     return torch.stack(list(samples))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import replace
 
-from zit_ext.errors import GenerationStoppedError, NotCachedError
+from zit_ext.errors import GenerationStoppedError
+from zit_ext.http.asking import if_kept
 from zit_ext.pipeline import Watcher
-from zit_ext.records import CacheMode, Request, Result
+from zit_ext.records import Request, Result
 
 from . import host, host_page
 
@@ -18,13 +18,9 @@ _one = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zit-a1111-render")
 
 async def answer(request: Request, watcher: Watcher) -> Result:
     """Return the picture for a client of `/zit/v1/generate`: a miss waits for the webui's queue."""
-    if request.cache is CacheMode.USE:
-        try:
-            found = await host.engine().generate(replace(request, cache=CacheMode.ONLY))
-        except NotCachedError:
-            pass
-        else:
-            return replace(found, request=replace(found.request, cache=request.cache))
+    found = await if_kept(host.engine(), request)
+    if found is not None:
+        return found
 
     def queued() -> Result:
         with host_page.queue():

@@ -7,13 +7,11 @@ sites may not; a token is needed where the setting `http_tokens` says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from zit_ext.errors import NotCachedError
 from zit_ext.pipeline import Watcher
 from zit_ext.records import CacheMode, ModelRef, Request, Result
 from zit_ext.renderers.several import InThisProcess
@@ -74,12 +72,14 @@ class Rendering:
 
     async def render(self, request: Request, watcher: Watcher) -> Result:
         """Return a picture: at once if it is kept, else when the host comes to it."""
+        from zit_ext.http.asking import if_kept
+
         runtime = self._runtime
         if self._is_elsewhere() or request.cache is CacheMode.ONLY:
             return await runtime.generate(request, watcher)
-        if request.cache is CacheMode.USE:
-            with contextlib.suppress(NotCachedError):
-                return await runtime.generate(replace(request, cache=CacheMode.ONLY), watcher)
+        found = await if_kept(runtime, request, watcher)
+        if found is not None:
+            return found
 
         def on_hosts_thread() -> Result:
             progress = Progress(1, watcher)

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import policy
-from ..errors import GenerationStoppedError, RequestError
+from ..errors import GenerationStoppedError, NotCachedError, RequestError
+from ..pipeline import Watcher
 from ..records import CacheMode, FileRef, InputImage, ModelRef, Request, Result
 from ..request_json import image_of
+from ..runtime import Runtime
 from .auth import Scope
 from .board import Running
 from .errors import HttpError
@@ -253,3 +255,14 @@ def tag_of(made: Sequence[Made]) -> str:
     if len(made) == 1:
         return made[0].digest
     return hashlib.sha256(" ".join(each.digest for each in made).encode()).hexdigest()
+
+
+async def if_kept(runtime: Runtime, request: Request, watcher: Watcher | None = None) -> Result | None:
+    """Return the answer if it is kept, None if it would be rendered: for hosts, whose own queue renders."""
+    if request.cache is not CacheMode.USE:
+        return None
+    try:
+        found = await runtime.generate(replace(request, cache=CacheMode.ONLY), watcher)
+    except NotCachedError:
+        return None
+    return replace(found, request=replace(found.request, cache=request.cache))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.install.fake_packages import BODIES
 from zit_ext.cli import main
 from zit_ext.errors import ServerError
 from zit_ext.installing.locking import only_one
@@ -32,31 +33,7 @@ from zit_ext.settings import Settings
 
 pytestmark = pytest.mark.slow  # each makes real environments
 
-TRIAL = """
-import json, sys
-
-def main(arguments):
-    try:
-        import torch, transformers
-        if getattr(torch, "broken", False):
-            print("this torch is broken")
-            return 1
-        plugin = getattr(__import__("importlib").util.find_spec("zit_int8"), "origin", None)
-        print("zit_ext-proof: " + json.dumps({"torch": torch.__version__, "device": "cpu", "plugin": plugin,
-            "transformers": transformers.__version__, "python": sys.executable}))
-        return 0
-    except ImportError as error:
-        print(error)
-        return 1
-"""
-PLUGGY = """
-class HookimplMarker:
-    def __init__(self, project_name): pass
-    def __call__(self, function=None, **options): return function or (lambda f: f)
-HookspecMarker = HookimplMarker
-"""
 NO_PIP = "--without-pip"  # sooner made
-BODIES = {"diffusers": TRIAL, "pluggy": PLUGGY}
 PINNED = {
     line.partition("==")[0].replace("-", "_"): line.partition("==")[2]
     for line in probing.pinned(
@@ -229,21 +206,27 @@ for step in provision(settings, python=Path(sys.argv[3]), trial="diffusers"):
 """
 
 
-def test_one_that_is_killed_half_way_goes_on_where_it_was(settings, a_host, index, tmp_path):
-    host = a_host(NO_PIP, torch="2.1.2")
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), str(settings.data_dir), str(host)],
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows both end it at once
+
+
+def stopped_at(words: str, how: int, settings: Settings, host: Path, folder: Path) -> None:
+    """Provision in a program of its own, and send it a signal when it says these words."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), str(settings.data_dir), str(host)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-    )
-    assert program.stdout is not None
-    for line in program.stdout:
-        if "installing the other packages" in line:
-            break
-    program.kill()
-    program.wait()
-    program.stdout.close()
+    ) as program:
+        assert program.stdout is not None
+        assert any(words in line for line in program.stdout)
+        program.send_signal(how)
+        program.wait(timeout=60)
+
+
+def test_one_that_is_killed_half_way_goes_on_where_it_was(settings, a_host, index, tmp_path):
+    host = a_host(NO_PIP, torch="2.1.2")
+    stopped_at("installing the other packages", KILL, settings, host, tmp_path)
     assert provisioned(settings) is None
     (venv,) = folder_of(settings).glob("venv-*")
     folder = site_packages(venv)
@@ -393,19 +376,6 @@ if sys.platform != "win32":
 
     def test_ctrl_c_ends_pip_too(settings, a_host, index, tmp_path):
         host = a_host(NO_PIP, torch="2.1.2")
-        program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path), str(settings.data_dir), str(host)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert program.stdout is not None
-        for line in program.stdout:
-            if "installing torch" in line:
-                break
-        program.send_signal(signal.SIGINT)
-        program.wait(timeout=60)
-        program.stdout.close()
+        stopped_at("installing torch", signal.SIGINT, settings, host, tmp_path)
         with only_one(folder_of(settings) / "lock", pytest.fail):
             assert not list(folder_of(settings).glob(".pip-*"))

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from zit_ext.models import digests as digests_module
 from zit_ext.models.digests import Digests
+from zit_ext.models.resolver import Resolver
+from zit_ext.records import ModelRef, Request
+from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock
 
 from .fake_hub import FakeHub
@@ -125,3 +129,33 @@ def age(path: Path, seconds: float) -> None:
     """Make the file look as if it was last written so many seconds ago."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
+
+
+@pytest.fixture
+def nobody_reads(monkeypatch):
+    """From now on a file that is read fails the test."""
+
+    def refuse(seen, wants_stop=None):
+        raise AssertionError(f"{seen.path} was read")
+
+    def begin():
+        monkeypatch.setattr(digests_module, "hash_file", refuse)
+
+    return begin
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        cache_dir=tmp_path / "cache", data_dir=tmp_path / "data", model_dirs=(tmp_path / "models",)
+    )
+
+
+@pytest.fixture
+def resolver(settings):
+    return Resolver(settings, clock=later())
+
+
+def ask(model, **fields) -> Request:
+    ref = model if isinstance(model, ModelRef) else ModelRef(source=str(model))
+    return Request(prompt="a cat", seed=1, model=ref, **fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def at(path: Path) -> FileRef:
     return FileRef(source=str(path), path=path)
 
 
+def of_three(exported: Path, described: Path) -> ModelRef:
+    """Name a transformer and a VAE as single files, and a text encoder that lies with its description."""
+    transformer = exported / "diffusion_models" / "z_image_tiny.safetensors"
+    return ModelRef(
+        source=str(transformer),
+        path=transformer,
+        text_encoder=at(described),
+        vae=at(exported / "vae" / "ae_tiny.safetensors"),
+    )
+
+
 def test_a_folder_of_single_files_gives_the_same_pixels(
     open_zimage, zimage, exported, described, ask, render
 ):
@@ -119,13 +131,7 @@ def test_three_files_with_references_give_the_same_pixels(
     open_zimage, zimage, exported, described, ask, render
 ):
     shutil.copy(exported / "text_encoders" / "qwen_tiny.safetensors", described)
-    transformer = exported / "diffusion_models" / "z_image_tiny.safetensors"
-    model = ModelRef(
-        source=str(transformer),
-        path=transformer,
-        text_encoder=at(described),
-        vae=at(exported / "vae" / "ae_tiny.safetensors"),
-    )
+    model = of_three(exported, described)
 
     assert render(open_zimage(model), ask()).content == render(zimage, ask()).content
 
@@ -213,14 +219,7 @@ def test_a_tokenizer_from_elsewhere_gives_the_same_pixels(
 ):
     shutil.copy(exported / "text_encoders" / "qwen_tiny.safetensors", described)
     elsewhere = shutil.move(described / "tokenizer", tmp_path / "elsewhere")
-    transformer = exported / "diffusion_models" / "z_image_tiny.safetensors"
-    model = ModelRef(
-        source=str(transformer),
-        path=transformer,
-        text_encoder=at(described),
-        vae=at(exported / "vae" / "ae_tiny.safetensors"),
-        tokenizer=at(Path(elsewhere)),
-    )
+    model = replace(of_three(exported, described), tokenizer=at(Path(elsewhere)))
 
     assert render(open_zimage(model), ask()).content == render(zimage, ask()).content
 

@@ -111,7 +111,9 @@ def _logs(home: ServerHome, settings: Settings, context: Context) -> int:
 def _provision(home: ServerHome, settings: Settings, context: Context) -> int:
     try:
         from ..model_server.provisioning import provision
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("zit_ext."):
+            raise
         raise ServerError(
             "this copy of zit_ext cannot install anything",
             "use one from another place, or name a Python that renders with server_python",

@@ -44,7 +44,8 @@ async def in_hosts_queue(work: Callable[[], T]) -> T:
     try:
         while not answer.done():
             await asyncio.wait({answer}, timeout=LOOK_SECONDS)
-            if not answer.done() and not host.is_queued(place):
+            # Asked in this order: the host lets go of it only after its result is there.
+            if not host.is_queued(place) and not future.done():
                 raise GenerationStoppedError("it was taken out of ComfyUI's queue")
         return answer.result()
     finally:

@@ -225,7 +225,7 @@ def enqueue(graph: Mapping[str, Any], outputs: Sequence[str]) -> str:
 
 def is_queued(prompt_id: str) -> bool:
     """Say whether a prompt waits or runs."""
-    running, waiting = _server().prompt_queue.get_current_queue()
+    running, waiting = _server().prompt_queue.get_current_queue_volatile()  # the other copies every graph
     return any(each[1] == prompt_id for each in (*running, *waiting))
 
 

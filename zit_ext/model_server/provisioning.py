@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,14 +223,7 @@ class _Provisioning:
             raise SetupError(
                 f"{made.executable} cannot render: {why}.", f"All that it said is in {self._log}."
             )
-        return Provisioned(
-            kind=made.kind,
-            executable=made.executable,
-            side=made.side,
-            digest=made.digest,
-            made_at=time.time(),
-            proof=proof,
-        )
+        return replace(made, made_at=time.time(), proof=proof)
 
     def _pip(self, python: Path, arguments: list[str], what: str, total: int) -> Steps:
         """Run pip, and count what it has downloaded. Raises SetupError with cause and remedy."""

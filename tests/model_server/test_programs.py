@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
+import pytest
+
+from zit_ext.model_server import starting
 from zit_ext.model_server.starting import stop
 
 from .conftest import World, until
@@ -73,6 +77,28 @@ async def test_hits_of_a_new_program_need_neither_server_nor_torch(world: World)
     assert (found["outcome"], found["digest"], found["key"]) == ("hit", made["digest"], made["key"])
     assert not found["torch"]
     assert not world.is_alive()
+
+
+async def test_stop_leaves_the_server_that_a_waiting_program_starts_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.hold()
+    client = world.client("stopped")
+    await until(lambda: world.lines("renders.txt"))
+    first = world.pid()
+    look = starting._is_gone
+
+    async def look_late(*about: Any) -> bool:
+        await until(lambda: world.home.holder("lock") not in (first, None))
+        return await look(*about)
+
+    monkeypatch.setattr(starting, "_is_gone", look_late)
+    assert await stop(world.home, patience=1.0)
+    world.let_go()
+
+    answered = client.answer()
+    assert answered["outcome"] == "miss"
+    assert world.pid() != first
 
 
 async def test_only_the_client_keeps_results(world: World) -> None:

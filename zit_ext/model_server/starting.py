@@ -127,7 +127,8 @@ async def _server_for(home: ServerHome, settings: Settings, python: ServerPython
 
 async def stop(home: ServerHome, patience: float = 30.0) -> bool:
     """End the server, gently if it listens; say whether there was one. Raises ServerError if it stays."""
-    if not home.is_locked("lock"):
+    pid = home.holder("lock")
+    if pid is None and not home.is_locked("lock"):
         return False
     reached = await reach(home)
     if reached is not None:
@@ -136,22 +137,22 @@ async def stop(home: ServerHome, patience: float = 30.0) -> bool:
             await connection.send({"op": STOP})
             await connection.receive(HANDSHAKE_SECONDS)
         connection.close()
-    if await _is_gone(home, patience if reached else 1.0):
+    if await _is_gone(home, pid, patience if reached else 1.0):
         return True
     # It holds its lock all the time and does not end by itself, so the number is still its own.
-    pid = home.holder("lock")
     for how in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         if pid is not None:
             with contextlib.suppress(OSError):
                 os.kill(pid, how)
-        if await _is_gone(home, 10.0):
+        if await _is_gone(home, pid, 10.0):
             return True
     raise ServerError(f"the model server (process {pid or 'unknown'}) does not end", "end it by hand")
 
 
-async def _is_gone(home: ServerHome, patience: float) -> bool:
+async def _is_gone(home: ServerHome, pid: int | None, patience: float) -> bool:
+    """Say whether this server has let go of its lock: a new one, started for whoever still waits, may have it."""
     deadline = time.monotonic() + patience
-    while home.is_locked("lock"):
+    while home.is_locked("lock") and (pid is None or home.holder("lock") in (pid, None)):
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(0.05)

@@ -36,7 +36,7 @@ from modules import (
 from zit_ext import Settings
 from zit_ext.errors import SettingError
 from zit_ext.runtime import Runtime
-from zit_ext.runtime import shared as shared_runtime
+from zit_ext.shared_runtime import shared as shared_runtime
 
 __all__ = ["Script", "always_visible", "script_callbacks"]
 

@@ -33,7 +33,8 @@ from PIL import Image
 from zit_ext import Settings, hookimpl
 from zit_ext.models.installation import installation
 from zit_ext.models.torch_environment import live_flags
-from zit_ext.runtime import Runtime, shared
+from zit_ext.runtime import Runtime
+from zit_ext.shared_runtime import shared
 
 from .graph import NodeClass
 from .naming import Folders

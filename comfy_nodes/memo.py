@@ -6,6 +6,7 @@ keyed for certain passes through, and the words say why.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from .naming import named_files
 from .values import NotStorableError, decode_value, encode_value
 
 log = logging.getLogger(__name__)
+
+_END_SECONDS = 5.0
 
 SCHEMA = 1
 """Raise it when equal fields would no longer mean equal values."""
@@ -74,6 +77,8 @@ class Memo:
         self._settings: Settings = runtime.settings
         self._digests = Digests(runtime.settings.cache_dir)
         self._worker = Worker("zit-memo")
+        # The host ends without a word to its nodes. Run before the runtime's own, which was registered before.
+        atexit.register(self._worker.close, _END_SECONDS)
         self._read: dict[str, tuple[SeenFile, ...]] = {}
         """By a node's class and literals: the files as they were when the host read them last, before us."""
         self._code: dict[str, str] = {}

@@ -13,7 +13,7 @@ from zit_ext import ModelRef, Outcome, hookimpl
 from zit_ext.errors import EngineClosedError, PluginError
 from zit_ext.plugins import find_plugins
 from zit_ext.renderers.late import LateRenderer
-from zit_ext.runtime import Runtime, shared
+from zit_ext.runtime import Runtime
 from zit_ext.testing import FakePipeline, FakeRenderer, make_request
 
 
@@ -192,29 +192,6 @@ def test_the_models_of_the_setting_are_loaded_before_anybody_asks(settings, mode
 def test_a_renderer_without_weights_has_nothing_to_unload(runtime, model):
     runtime.preload_blocking(model)
     assert runtime.unload_blocking() == 0
-
-
-def test_the_runtime_of_a_host_preloads_when_it_starts(settings, model, monkeypatch):
-    renderer, asked = FakeRenderer(FakePipeline(sizes={})), threading.Event()
-
-    async def preload(wanted):
-        assert wanted.path == Path(model.source)
-        asked.set()
-
-    async def unload(wanted):
-        return False
-
-    async def unload_all():
-        return 0
-
-    renderer.preload, renderer.unload, renderer.unload_all = preload, unload, unload_all
-    monkeypatch.setattr(
-        "zit_ext.runtime.Runtime", lambda settings, label: Runtime(settings, renderer=renderer, label=label)
-    )
-    monkeypatch.setattr("zit_ext.runtime._shared", None)
-    with shared(settings=replace(settings, preload=(model.source,))) as runtime:
-        assert shared() is runtime
-        assert asked.wait(20)
 
 
 def test_a_program_of_hits_makes_no_renderer():

@@ -101,6 +101,10 @@ class Engine:
             await self._let_go_of_store()
         self._lookups.shutdown(wait=True)
 
+    async def finish(self, patience: float) -> bool:
+        """Finish what was promised in at most `patience` seconds, and stay open; say whether that was all."""
+        return await self._keeper.finish(patience)
+
     async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:
         """Answer one request.
 

@@ -14,7 +14,7 @@ from .pipeline import Rendered
 from .questions import Files, Question, Questions, identities_of, is_pending, with_digests_of
 from .records import Request
 from .results.store import ResultStore
-from .workers import SingleFlight
+from .workers import SingleFlight, Worker
 
 
 class Offer(NamedTuple):
@@ -44,7 +44,8 @@ class Keeper:
         self._metrics = metrics
         self._lookups = lookups
         self._shrug = shrug
-        self._hasher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zit-hash")
+        # No pool: Python would wait for its threads at the end, however many gigabytes they still read.
+        self._hasher = Worker("zit-hash")
         self._hashing: SingleFlight[Request | None] = SingleFlight()
         self._later: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -74,14 +75,22 @@ class Keeper:
         """Begin to hash the weights of the request while it renders."""
         self._spawn(self._hash_quietly(request))
 
-    async def close(self, patience: float) -> None:
-        """Finish what was promised if that takes at most `patience` seconds, and give up the rest."""
+    async def finish(self, patience: float) -> bool:
+        """Finish what was promised if that takes at most `patience` seconds, and give up the rest.
+
+        Say whether nothing was given up.
+        """
         if self._later:
             await asyncio.wait(self._later, timeout=patience)
         self._closing = True
+        return not self._later
+
+    async def close(self, patience: float) -> None:
+        """Finish what was promised if that takes at most `patience` seconds; nothing goes on after that."""
+        await self.finish(patience)
         if self._later:
             await asyncio.wait(self._later)
-        self._hasher.shutdown(wait=True)
+        self._hasher.close()
 
     def _keep(self, question: Question, resolved: Request, rendered: Rendered) -> Offer:
         identified = self._questions.answered(question, resolved, rendered.environment)
@@ -116,8 +125,7 @@ class Keeper:
         return None if completed is None else with_digests_of(request, completed)
 
     async def _complete(self, request: Request) -> Request | None:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._hasher, self._files.complete, request, self._is_closing)
+        return await self._hasher.run(self._files.complete, request, self._is_closing)
 
     async def _resolve(self, request: Request) -> Request:
         return await asyncio.get_running_loop().run_in_executor(self._lookups, self._files.resolve, request)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -234,6 +234,26 @@ class Runtime:
         self._thread.join()
         self._loop.close()
 
+    def finish(self, patience: float = 5.0) -> None:
+        """Write what was promised, as far as that takes `patience` seconds; everything else stays as it is.
+
+        For the end of a program that never closes its engine: nothing here starts a thread, which Python
+        forbids by then.
+        """
+        if self._closed:
+            return
+        until = time.monotonic() + patience
+        done = False
+        try:
+            finishing: Future[bool] = self._ask(lambda: self.engine.finish(patience))
+            done = finishing.result(patience + 1.0)
+            done = self.store.flush(max(0.1, until - time.monotonic())) and done
+        except (ZitError, FutureTimeoutError) as error:
+            log.debug("finishing met an error", exc_info=error)
+        if not done:
+            log.warning("the program ends before all results are written: the newest are lost")
+        self.observer.close()
+
     def __enter__(self) -> Runtime:
         return self
 
@@ -372,29 +392,3 @@ def _wait(future: Future[T], interrupted: Callable[[], bool]) -> T:
         except BaseException:
             future.cancel()  # Ctrl-C: nobody waits any longer
             raise
-
-
-_shared: Runtime | None = None
-_birth = threading.Lock()
-
-
-def shared(
-    host_plugins: Mapping[str, object] | None = None,
-    settings: Settings | None = None,
-    label: str = "python",
-) -> Runtime:
-    """Return this process's runtime, started at the first call. Each host brings its own hooks.
-
-    Settings and label count at the first call only.
-    """
-    global _shared
-    with _birth:
-        born = _shared is None or _shared._closed
-        if _shared is None or born:
-            _shared = Runtime(settings or Settings.load(os.environ), label=label)
-        for name, plugin in (host_plugins or {}).items():
-            if name not in _shared.hooks.plugins.reports:
-                _shared.hooks.plugins.register(plugin, name)
-        if born:
-            _shared.begin_preloading()
-        return _shared

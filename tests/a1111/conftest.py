@@ -84,11 +84,11 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setenv("ZIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("ZIT_CONFIG", str(tmp_path / "config.toml"))
     yield
-    from zit_ext import runtime
+    from zit_ext import shared_runtime
 
-    if runtime._shared is not None:
-        runtime._shared.close()
-        runtime._shared = None
+    if shared_runtime._shared is not None:
+        shared_runtime._shared.close()
+        shared_runtime._shared = None
 
 
 @pytest.fixture
@@ -96,11 +96,11 @@ def start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_folders: None
 ) -> Iterator[Callable[[], Webui]]:
     """Start a webui; a second call is the webui after a restart."""
-    from zit_ext import runtime
+    from zit_ext import shared_runtime
 
     def started() -> Webui:
-        if runtime._shared is not None:
-            runtime._shared.close()
+        if shared_runtime._shared is not None:
+            shared_runtime._shared.close()
         return Webui(tmp_path / "webui", monkeypatch)
 
     yield started

@@ -150,7 +150,7 @@ async def stop(home: ServerHome, patience: float = 30.0) -> bool:
 
 
 async def _is_gone(home: ServerHome, pid: int | None, patience: float) -> bool:
-    """Say whether this server has let go of its lock: a new one, started for whoever still waits, may have it."""
+    """Say whether this server has let go of its lock. Whoever still waits may have started another."""
     deadline = time.monotonic() + patience
     while home.is_locked("lock") and (pid is None or home.holder("lock") in (pid, None)):
         if time.monotonic() > deadline:

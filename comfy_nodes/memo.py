@@ -77,7 +77,7 @@ class Memo:
         self._settings: Settings = runtime.settings
         self._digests = Digests(runtime.settings.cache_dir)
         self._worker = Worker("zit-memo")
-        # The host ends without a word to its nodes. Run before the runtime's own, which was registered before.
+        # The host ends without a word. This runs before what the runtime registered before it.
         atexit.register(self._worker.close, _END_SECONDS)
         self._read: dict[str, tuple[SeenFile, ...]] = {}
         """By a node's class and literals: the files as they were when the host read them last, before us."""

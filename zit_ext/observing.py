@@ -35,16 +35,16 @@ class Observer:
         store: ResultStore,
         holdings: AskHoldings,
         *,
-        loads_here: bool,
-        by_server: bool = False,
+        own_holdings: Callable[[], Holdings | None],
+        by_server: Callable[[], bool],
     ) -> None:
-        """`loads_here`: it is this process that reads weights, and nobody else counts how long that takes.
+        """`own_holdings` tells what this process holds itself: how long that was read nobody else counts.
 
-        `by_server`: a model server renders.
+        `by_server` says whether a model server renders.
         """
         self._store = store
         self._holdings = holdings
-        self._loads_here = loads_here
+        self._own_holdings = own_holdings
         self._by_server = by_server
         self.answers = Answers()
         self.history = Recorder(settings.cache_dir / FOLDER, look=self._look)
@@ -57,7 +57,7 @@ class Observer:
 
         Blocks, for as long as asking for holdings may.
         """
-        if not self._by_server:
+        if not self._by_server():
             return "ready"
         try:
             return "asleep" if self._holdings() is None else "ready"
@@ -66,9 +66,8 @@ class Observer:
 
     def close_eyes(self) -> None:
         """See for the last time how long weights took to be read. Before the runtime ends."""
-        if self._loads_here:
-            with contextlib.suppress(Exception):
-                self._loads.saw(self._holdings())
+        with contextlib.suppress(Exception):
+            self._loads.saw(self._own_holdings())
 
     def close(self) -> None:
         """Write history down, and end its thread. Twice is fine."""
@@ -88,8 +87,7 @@ class Observer:
             holdings = self._holdings()
         except Exception:  # the runtime ends, a hook hangs, the model server is busy
             return ()
-        if self._loads_here:
-            self._loads.saw(holdings)
+        self._loads.saw(self._own_holdings())
         return sources_of(holdings)
 
 

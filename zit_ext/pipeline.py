@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from .codecs import PNG, Pixels
 from .errors import ModelError
-from .records import Content, Encoded, FieldValue, Request
+from .records import Content, Encoded, FieldValue, ModelRef, Request
 
 
 class WeightTier(IntEnum):
@@ -148,3 +148,14 @@ class Renderer(Protocol):
     async def render(self, request: Request, watcher: Watcher) -> Rendered: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class HoldsWeights(Protocol):
+    """A renderer that can be told which weights to hold."""
+
+    async def preload(self, model: ModelRef) -> None: ...
+
+    async def unload(self, model: ModelRef) -> bool: ...
+
+    async def unload_all(self) -> int: ...

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, TypeVar
 
 from .default_plugins.counting import Counting
 from .default_plugins.zimage import ZImage
@@ -27,18 +27,20 @@ from .models.environment import EnvironmentBook
 from .models.resolver import Resolver
 from .observing import Observer
 from .outstanding import Outstanding
-from .pipeline import Pipeline, Renderer, Watcher
+from .pipeline import HoldsWeights, Pipeline, Renderer, Watcher
 from .plugin_watch import WATCH, Call
 from .plugins import Hooks, Limits, Plugins, Troubles, find_plugins, hook_running
-from .questions import Files
+from .questions import Environments, Files
 from .records import FieldValue, ModelRef, Request, Result
 from .renderers.choosing import wants_server
+from .renderers.either import EitherRenderer
 from .renderers.late import LateRenderer
 from .results.store import ResultStore
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .models.holdings import Holdings
+    from .renderers.model_server import ServerRenderer
     from .renderers.several import HereRenderer
 
 T = TypeVar("T")
@@ -52,17 +54,6 @@ def live_flags() -> Mapping[str, FieldValue] | None:
     from .models import torch_environment
 
     return torch_environment.live_flags()
-
-
-@runtime_checkable
-class HoldsWeights(Protocol):
-    """A renderer that can be told which weights to hold."""
-
-    async def preload(self, model: ModelRef) -> None: ...
-
-    async def unload(self, model: ModelRef) -> bool: ...
-
-    async def unload_all(self) -> int: ...
 
 
 class Runtime:
@@ -88,20 +79,15 @@ class Runtime:
         plugins.register(Counting(self.metrics.answered), "metrics", "built in")
         plugins.register(ZImage(self._open_zimage), "zimage", "built in")
         self.store = ResultStore(settings, score=self.hooks.eviction_score, count=self.metrics.event)
-        self.environments = EnvironmentBook(
-            settings.cache_dir / "environments", label=label, live_flags=live_flags
+        book = EnvironmentBook(settings.cache_dir / "environments", label=label, live_flags=live_flags)
+        self._renderer = renderer or EitherRenderer(
+            here=lambda: self._renderer_here(label),
+            there=self._renderer_there,
+            in_server=lambda: wants_server(settings, label),
+            book=book,
         )
-        if renderer is not None:
-            self._renderer = renderer
-        elif wants_server(settings, label):
-            # Imports wait for who needs them: a hit in a new process is not to pay for rendering.
-            from .model_server.agreement import render_fields
-            from .renderers.model_server import ServerRenderer
-
-            server = ServerRenderer(settings, fields=lambda request: render_fields(self.hooks, request))
-            self._renderer, self.environments = server, server.environments
-        else:
-            self._renderer = LateRenderer(lambda: self._renderer_here(label))
+        either = self._renderer if isinstance(self._renderer, EitherRenderer) else None
+        self.environments: Environments = book if either is None else either.environments
         self.files: Files = files or Resolver(settings)
         self.engine = Engine(
             settings,
@@ -121,8 +107,8 @@ class Runtime:
             self.metrics,
             self.store,
             self._holdings_soon,
-            loads_here=isinstance(self._renderer, LateRenderer),
-            by_server=renderer is None and not isinstance(self._renderer, LateRenderer),
+            own_holdings=self._own_holdings,
+            by_server=lambda: either is not None and either.is_there(),
         )
         self._start(self.engine.open).result()
 
@@ -130,13 +116,13 @@ class Runtime:
     def renderer(self) -> Renderer:
         """Who renders the misses; made now if no miss has asked for it yet."""
         late = self._renderer
-        return late.itself() if isinstance(late, LateRenderer) else late
+        return late.itself() if isinstance(late, (LateRenderer, EitherRenderer)) else late
 
     @property
     def _renderer_made(self) -> Renderer | None:
         """Who renders, if a miss has asked for it by now. One that was not made holds nothing."""
         late = self._renderer
-        return late.made if isinstance(late, LateRenderer) else late
+        return late.made if isinstance(late, (LateRenderer, EitherRenderer)) else late
 
     @property
     def is_open(self) -> bool:
@@ -297,6 +283,12 @@ class Runtime:
         finally:
             asked.cancel()
 
+    def _own_holdings(self) -> Holdings | None:
+        """Return what this process holds itself. From any thread."""
+        either = self._renderer
+        made = either.here.made if isinstance(either, EitherRenderer) else None
+        return None if made is None else made.holdings()
+
     async def _resolved(self, model: ModelRef) -> ModelRef:
         asked = self.engine.at_the_door(Request(prompt="", seed=0, model=model))
         return (await asyncio.to_thread(self.files.resolve, asked)).model
@@ -311,6 +303,13 @@ class Runtime:
             make_room=self.hooks.make_room,
             ledger=lambda: Ledger(self.settings.data_dir / "ledger", label),
         )
+
+    def _renderer_there(self) -> ServerRenderer:
+        # Imports wait for who needs them: a hit in a new process is not to pay for rendering.
+        from .model_server.agreement import render_fields
+        from .renderers.model_server import ServerRenderer
+
+        return ServerRenderer(self.settings, fields=lambda request: render_fields(self.hooks, request))
 
     def _open_pipeline(self, model: ModelRef) -> Pipeline:
         pipeline = self.hooks.open_pipeline(model)

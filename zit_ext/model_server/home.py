@@ -7,6 +7,7 @@ without a lock is what a killed server left behind.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -120,7 +121,14 @@ class ServerHome:
 
 def _read(path: Path) -> State | None:
     try:
-        told = json.loads(path.read_text(encoding="ascii"))
-        return State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})
+        seen = path.stat()
+        # Each state is a new file. Clients look at it for each picture, and it names hundreds of folders.
+        return _read_once(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(path: Path, *_stamp: int) -> State:
+    told = json.loads(path.read_text(encoding="ascii"))
+    return State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})

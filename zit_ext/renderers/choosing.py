@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .. import __version__
 from ..model_server.home import ServerHome
+from ..model_server.protocol import newer
 from ..settings import Settings
 
 SERVER_LABELS = frozenset({"a1111"})
@@ -10,10 +12,10 @@ SERVER_LABELS = frozenset({"a1111"})
 
 
 def wants_server(settings: Settings, label: str = "python") -> bool:
-    """Say whether misses of this program go to the model server.
+    """Say whether a miss of this program goes to the model server, if this program holds no weights itself.
 
     As the setting `renderer` says. Where it says auto: yes if a server of the device runs, so that no
-    second copy of the weights is made, and in the A1111 family; no otherwise.
+    second copy of the weights is made, and in the A1111 family; no otherwise. Takes microseconds.
     """
     if settings.renderer != "auto":
         return settings.renderer == "server"
@@ -22,6 +24,8 @@ def wants_server(settings: Settings, label: str = "python") -> bool:
 
 def _runs(settings: Settings) -> bool:
     try:
-        return ServerHome.of(settings).state() is not None
+        state = ServerHome.of(settings).state()
     except OSError:
         return False  # a folder that cannot be read holds no server of ours
+    # A newer one takes no questions from this version; it is no reason to fail where this program can render.
+    return state is not None and not newer(state.version, __version__)

@@ -70,6 +70,15 @@ def test_each_workflow_fits_what_the_host_says_of_its_nodes(host, info, path):
     as_prompt(json.loads(path.read_text(encoding="utf-8")), info)
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_workflow_is_offered_with_a_small_picture(host, path):
+    assert path.stem in host.get("/workflow_templates")["zit_ext"]
+    status, picture = host.ask(f"/api/workflow_templates/zit_ext/{path.stem}.jpg")
+    assert status == 200
+    assert picture.startswith(b"\xff\xd8\xff")
+    assert len(picture) < 60_000
+
+
 @pytest.mark.parametrize("name", ["z-image-cached", "z-image-seeds-side-by-side", "z-image-from-an-image"])
 def test_our_own_workflows_run_with_a_tiny_model(host, info, tiny_model, name):
     (host.base / "input" / "example.png").write_bytes(encode_png(Pixels(16, 16, 3, bytes(768))))

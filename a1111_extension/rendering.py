@@ -9,6 +9,7 @@ from zit_ext.errors import GenerationStoppedError
 from zit_ext.http.asking import if_kept
 from zit_ext.pipeline import Watcher
 from zit_ext.records import Request, Result
+from zit_ext.request_ids import bearing_id
 
 from . import host, host_page
 
@@ -31,4 +32,4 @@ async def answer(request: Request, watcher: Watcher) -> Result:
             except CancelledError:
                 raise GenerationStoppedError("the generation was stopped") from None
 
-    return await asyncio.get_running_loop().run_in_executor(_one, queued)
+    return await asyncio.get_running_loop().run_in_executor(_one, bearing_id(queued))

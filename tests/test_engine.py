@@ -214,6 +214,19 @@ async def test_only_a_stored_answer_never_renders(in_engine, pipeline):
     assert len(pipeline.rendered) == 1
 
 
+async def test_whoever_only_looks_whether_it_is_kept_is_no_error_that_is_counted(in_engine, pipeline):
+    async def story(engine):
+        missing = await engine.find(make_request())
+        await warm(engine)
+        found = await engine.find(make_request())
+        return missing, found, engine.metrics.snapshot()
+
+    missing, found, counted = await in_engine(story)
+    assert (missing, found.status.outcome) == (None, Outcome.HIT)
+    assert not [name for name in counted.events if name.startswith("answered_")]
+    assert len(pipeline.rendered) == 1
+
+
 async def test_a_refresh_renders_again_and_replaces_the_entry(in_engine, pipeline):
     async def story(engine):
         old = await warm(engine)

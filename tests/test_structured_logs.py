@@ -14,6 +14,7 @@ from zit_ext.records import Request
 from zit_ext.request_ids import request_id
 from zit_ext.structured_logs import fields
 from zit_ext.testing_engine import TrialEngine
+from zit_ext.workers import Worker
 
 log = logging.getLogger("zit_ext.test")
 
@@ -67,6 +68,35 @@ def test_what_the_engine_logs_bears_the_id_of_the_request(logged, tmp_path):
     assert sorted(line["request_id"] for line in answered) == ["id-1", "id-2"]
     assert {one.seed: one.request_id for one in latest} == {1: "id-1", 2: "id-2"}
     assert all(line["key"] for line in answered)
+
+
+def test_what_other_threads_log_bears_the_id_of_the_request_too(logged, tmp_path):
+    async def ask(trial, id):
+        request_id.set(id)
+        await trial.runtime.generate(Request(prompt="a fox", seed=1))
+        trial.runtime.store.flush()
+
+    with TrialEngine(tmp_path, installed=False, memory_bytes=0) as trial:
+        asyncio.run(ask(trial, "id-1"))
+        (entry,) = trial.runtime.store.entries()
+        trial.runtime.store.blob_file(entry.blob.digest).write_bytes(b"damaged")
+        asyncio.run(ask(trial, "id-2"))  # seen by a thread that looks up, set aside by the one that writes
+
+    (line,) = [line for line in logged() if entry.blob.digest[:12] in line["message"]]
+    assert line["request_id"] == "id-2"
+
+
+def test_a_worker_does_its_jobs_under_the_id_of_who_asked_and_forgets_it(logged):
+    def asking(id):
+        async def ask():
+            request_id.set(id)
+            return await worker.run(request_id.get)
+
+        return asyncio.run(ask())
+
+    worker = Worker("a thread")
+    assert [asking("id-1"), asking(None), asking("id-2")] == ["id-1", None, "id-2"]
+    worker.close()
 
 
 def test_text_stays_text(capsys):

@@ -94,7 +94,7 @@ def request_again(details: EntryDetails, runtime: Runtime, find_source: FindSour
     changed = _changed(runtime.engine.at_the_door(request), stored, entry.key, runtime)
     if changed:
         raise NotAuditableError(changed)
-    return replace(request, cache=CacheMode.BYPASS)
+    return replace(request, cache=CacheMode.AUDIT)
 
 
 def judged(entry: Entry, result: Result) -> Audit:

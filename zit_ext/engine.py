@@ -8,6 +8,7 @@ hit, never a picture.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -34,6 +35,7 @@ from .plugins import Hooks
 from .policy import Bypass
 from .questions import Environments, Files, Question, Questions, is_pending
 from .records import CacheMode, Fingerprint, Outcome, Request, Result, Status
+from .request_ids import bearing_id
 from .results.claims import Busy, Claim
 from .results.store import Found, ResultStore
 from .settings import Settings
@@ -76,8 +78,7 @@ class Engine:
         self._flights: SingleFlight[Result] = SingleFlight()
         self._audiences: dict[str, Audience] = {}
         self._answering: set[asyncio.Future[None]] = set()
-        self._open = False
-        self._store_open = False
+        self._open = self._store_open = False
 
     async def open(self) -> Engine:
         """Open the store; without one the engine renders all the same."""
@@ -111,19 +112,29 @@ class Engine:
         Raises RequestError, ModelError, GenerationStoppedError, QueueFullError, EngineClosedError, and
         NotCachedError if only a stored answer was wanted.
         """
+        try:
+            return await self._generate(request, watcher)
+        except ZitError as error:
+            self.metrics.event(f"answered_{type(error).__name__}")
+            raise
+
+    async def find(self, request: Request, watcher: Watcher | None = None) -> Result | None:
+        """Answer one request if its answer is kept. None if it is not: that is no error, and not counted."""
+        with contextlib.suppress(NotCachedError):
+            return await self._generate(replace(request, cache=CacheMode.ONLY), watcher)
+        return None
+
+    async def _generate(self, request: Request, watcher: Watcher | None) -> Result:
         if not self._open:
             raise EngineClosedError("the engine is closed")
         started = time.perf_counter()
         asked = self.at_the_door(request)
         bypass = self._bypass(asked)
-        asked = _with_seed(asked)
+        asked = policy.with_seed(asked, random.SystemRandom().getrandbits)
         answered = asyncio.get_running_loop().create_future()
         self._answering.add(answered)
         try:
             result = await self._answer(asked, bypass, watcher)
-        except ZitError as error:
-            self.metrics.event(f"answered_{type(error).__name__}")
-            raise
         finally:
             self._answering.discard(answered)
             answered.set_result(None)
@@ -156,8 +167,7 @@ class Engine:
     # Who may use the cache, and under which name
 
     def _bypass(self, asked: Request) -> Bypass | None:
-        own = policy.own_bypass(asked, self.settings)
-        if own is not None:
+        if (own := policy.own_bypass(asked, self.settings)) is not None:
             return own
         if not self._store_open:
             return Bypass("store_unavailable", "the result store could not be opened")
@@ -179,8 +189,7 @@ class Engine:
             question = await self._question(request)
         except PluginError as error:
             self._shrug(error, "answering without the cache")
-            bypass = Bypass("plugin_failed", str(error))
-            return await self._without_cache(request, bypass, watcher)
+            return await self._without_cache(request, Bypass("plugin_failed", str(error)), watcher)
         while True:
             try:
                 return await self._in_flight(question, watcher)
@@ -268,8 +277,7 @@ class Engine:
     async def _without_cache(self, request: Request, bypass: Bypass, watcher: Watcher | None) -> Result:
         if request.cache is CacheMode.ONLY:
             raise NotCachedError(None, f"the cache is bypassed: {bypass.words}")
-        resolved = await self._in(self._lookups, self._files.resolve, request)
-        resolved = self._questions.in_context(resolved)
+        resolved = self._questions.in_context(await self._in(self._lookups, self._files.resolve, request))
         audience = Audience()
         with audience.seat(watcher):
             try:
@@ -367,7 +375,7 @@ class Engine:
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         try:
-            asked = asyncio.get_running_loop().run_in_executor(pool, function, *args)
+            asked = asyncio.get_running_loop().run_in_executor(pool, bearing_id(function), *args)
         except RuntimeError as error:  # its threads have ended
             raise EngineClosedError("the engine was closed") from error
         return await asked
@@ -375,14 +383,6 @@ class Engine:
 
 class _StoppedByOthersError(GenerationStoppedError):
     """A shared run was stopped by those who were there before."""
-
-
-def _with_seed(request: Request) -> Request:
-    """Return the request with a seed that was drawn, if it left the choice to us.
-
-    32 bits: every web UI can show the number, and take it back.
-    """
-    return replace(request, seed=random.SystemRandom().getrandbits(32)) if request.seed == -1 else request
 
 
 def _rendered_result(request: Request, rendered: Rendered, status: Status) -> Result:

@@ -13,6 +13,7 @@ from .metrics import Metrics
 from .pipeline import Rendered
 from .questions import Files, Question, Questions, identities_of, is_pending, with_digests_of
 from .records import Request
+from .request_ids import bearing_id
 from .results.store import ResultStore
 from .workers import SingleFlight, Worker
 
@@ -128,7 +129,8 @@ class Keeper:
         return await self._hasher.run(self._files.complete, request, self._is_closing)
 
     async def _resolve(self, request: Request) -> Request:
-        return await asyncio.get_running_loop().run_in_executor(self._lookups, self._files.resolve, request)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._lookups, bearing_id(self._files.resolve), request)
 
     def _is_closing(self) -> bool:
         return self._closing

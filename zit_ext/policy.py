@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, NamedTuple, cast
@@ -158,6 +158,8 @@ def own_bypass(request: Request, settings: Settings) -> Bypass | None:
     """Return why the request itself, or a setting, rules the cache out."""
     if request.cache is CacheMode.BYPASS:
         return Bypass("asked", "asked for by the caller")
+    if request.cache is CacheMode.AUDIT:
+        return Bypass("audit", "rendered again to compare it with what is kept")
     if settings.disable_cache:
         # Clients are told, too: which file, and not where on this machine it lies.
         where = PurePath(settings.origin.get("disable_cache", "settings")).name
@@ -167,6 +169,17 @@ def own_bypass(request: Request, settings: Settings) -> Bypass | None:
     if request.seed == -1 and not settings.keep_random:
         return Bypass("seed", "seed -1")
     return None
+
+
+def with_seed(request: Request, draw: Callable[[int], int]) -> Request:
+    """Return the request with a seed that was drawn, if it left the choice to us.
+
+    32 bits: every web UI can show the number, and take it back.
+
+    >>> with_seed(Request(prompt="a", seed=-1), lambda bits: 2**bits - 1).seed
+    4294967295
+    """
+    return replace(request, seed=draw(32)) if request.seed == -1 else request
 
 
 def _wrong(field: str, value: object, remedy: str) -> RequestError:

@@ -32,6 +32,12 @@ class CacheMode(str, Enum):
     REFRESH = "refresh"  # do not look, but keep what was made
     BYPASS = "bypass"  # neither look nor keep
     ONLY = "only"  # look; a miss is an error, never a render
+    AUDIT = "audit"  # neither look nor keep: it is rendered to be compared with what is kept
+
+    @property
+    def passes_by(self) -> bool:
+        """Neither look nor keep."""
+        return self in (CacheMode.BYPASS, CacheMode.AUDIT)
 
 
 class Outcome(str, Enum):

@@ -143,6 +143,10 @@ class Runtime:
         """Ask from a coroutine, on whichever loop it runs."""
         return await asyncio.wrap_future(self.submit(request, watcher))
 
+    async def find(self, request: Request, watcher: Watcher | None = None) -> Result | None:
+        """Return the answer if it is kept, None if it would be rendered; from any loop."""
+        return await asyncio.wrap_future(self._start(lambda: self.engine.find(request, watcher)))
+
     async def generate_many(
         self, requests: Sequence[Request], watcher: Watcher | None = None
     ) -> list[Result]:
@@ -175,10 +179,7 @@ class Runtime:
         _wait(self._start(lambda: self._preload(model)), interrupted)
 
     def begin_preloading(self) -> Future[None]:
-        """Begin to load the models of the setting `preload`, beside whatever is asked meanwhile.
-
-        One that cannot be loaded is logged. For programs that stay: a hit needs no weights.
-        """
+        """Begin to load the models of the setting `preload`: for programs that stay. A failure is logged."""
         return self._start(self._preload_all)
 
     def unload_blocking(self, model: ModelRef | None = None) -> int:
@@ -357,11 +358,10 @@ def plugins_for(settings: Settings, label: str = "python") -> Plugins:
     disabled = set(settings.disabled_plugins)
     if not settings.bypass_dynamic_prompts:
         disabled.add("dynamic_prompts")
-    troubles = Troubles(troubles_path(settings), where=label)
     return find_plugins(
         disabled=disabled,
         folder=settings.plugin_dir,
-        troubles=troubles,
+        troubles=Troubles(troubles_path(settings), where=label),
         slow_seconds=settings.hook_seconds,
         hang_seconds=settings.hook_hang_seconds,
     )

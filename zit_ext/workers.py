@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from .request_ids import bearing_id
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class Worker:
             if self._thread is None:
                 self._thread = threading.Thread(target=_work, args=[self._jobs], name=self.name, daemon=True)
                 self._thread.start()
-            self._jobs.put((future, partial(function, *args, **kwargs)))
+            self._jobs.put((future, bearing_id(partial(function, *args, **kwargs))))
         return future
 
     def is_current(self) -> bool:

@@ -48,6 +48,14 @@ def test_an_entry_that_renders_the_same_again_is_identical(served):
     assert served.get("/zit/v1/stats").json()["store"]["entries"] == 1  # the new one is not kept
 
 
+def test_an_audit_is_counted_as_one_and_not_as_a_bypass_that_somebody_asked_for(served):
+    image = served.kept()
+    audited(served, image["key"])
+
+    assert served.runtime.metrics.snapshot().bypass_reasons == {"audit": 1}
+    assert served.get("/zit/v1/answers?limit=1").json()["answers"][0]["reason"] == "audit"
+
+
 def test_an_entry_that_renders_otherwise_shows_where(served, pipeline):
     image = served.kept()
     pipeline.salt = 1

@@ -30,7 +30,24 @@ def test_a_blob_is_immutable_and_has_its_digest_as_etag(served, kept):
     assert answer.status_code == 200
     assert answer.headers["ETag"] == f'"{kept}"'
     assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["Cache-Status"] == "zit_ext; hit"
     assert served.get(f"/zit/blobs/{kept}.png").content == answer.content
+
+
+def test_a_blob_says_what_it_cost_to_render_wherever_it_comes_from(served, kept):
+    def saved(status=200, **headers):
+        answer = served.get(f"/zit/blobs/{kept}", headers=headers)
+        assert answer.status_code == status
+        return answer.headers["X-Generation-Time-Saved"]
+
+    assert saved() == "1.000"  # from disk
+    assert saved() == "1.000"  # from memory
+    assert saved(206, Range="bytes=0-9") == "1.000"
+    assert saved(304, **{"If-None-Match": "*"}) == "1.000"
+    fresh = served.generate("another").json()["output_paths"][0]
+    assert served.get(fresh).headers["X-Generation-Time-Saved"] == "1.000"  # before it is written
+    bypassed = served.generate(seed=-1).json()["output_paths"][0]
+    assert served.get(bypassed).headers["X-Generation-Time-Saved"] == "1.000"
 
 
 def test_whoever_has_it_already_gets_no_bytes(served, kept):

@@ -97,6 +97,15 @@ def test_cache_control_decides_what_the_cache_does(served, pipeline):
     assert len(pipeline.rendered) == 3
 
 
+def test_a_browser_whose_own_cache_is_off_asks_for_no_new_render(served, pipeline):
+    served.generate()
+    reload = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+
+    assert served.generate(headers=reload).json()["images"][0]["outcome"] == "hit"
+    assert served.generate(headers=reload, cache="refresh").json()["images"][0]["outcome"] == "miss"
+    assert len(pipeline.rendered) == 2
+
+
 def test_what_must_not_be_stored_is_nowhere_to_be_fetched(served):
     image = served.generate(headers={"Cache-Control": "no-store"}).json()["images"][0]
 

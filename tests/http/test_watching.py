@@ -153,8 +153,8 @@ def test_history_survives_a_restart(serving):
     assert told["totals"]["since"] <= time.time()
     for kind in ("hit", "miss"):
         for bucket in told["buckets"]:
-            assert len(bucket[f"{kind}_ms"]) == len(told["bins"][kind]) + 1
-            assert sum(bucket[f"{kind}_ms"]) == bucket[kind]
+            assert len(bucket["latencies"][kind]) == len(told["bins"][kind]) + 1
+            assert sum(bucket["latencies"][kind]) == bucket[kind]
     assert {name for bucket in told["buckets"] for name in bucket["reasons"]} == {"new_environment", "absent"}
 
 

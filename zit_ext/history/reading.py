@@ -124,7 +124,7 @@ def _add_part(moment: Moment, kind: str, name: str, number: int) -> None:
     if kind == "reason":
         moment.reasons[name] = number
         return
-    bins = moment.hit_bins if kind == "hit_ms" else moment.miss_bins
+    bins = {"hit_latency": moment.hit_bins, "miss_latency": moment.miss_bins}.get(kind, [])
     if name.isdecimal() and int(name) < len(bins):  # another version may have had more
         bins[int(name)] += number
 

@@ -25,7 +25,7 @@ class Bucket:
     numbers: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By the names in COUNTS and SUMS."""
     parts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By kind and name: ("reason", "stale"), ("hit_ms", "3") for the fourth bin of hits' latency."""
+    """By kind and name: ("reason", "stale"), ("hit_latency", "3") for the fourth bin of hits' latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Tally:
             if one.reason is not None:
                 bucket.parts["reason", one.reason[:_LONGEST_NAME]] += 1
             if one.outcome in ("hit", "miss"):
-                bucket.parts[f"{one.outcome}_ms", str(bin_of(one.outcome, one.seconds))] += 1
+                bucket.parts[f"{one.outcome}_latency", str(bin_of(one.outcome, one.seconds))] += 1
 
     def loaded(self, at: float, namespace: str, seconds: float) -> None:
         """Count seconds that weights took to be read."""

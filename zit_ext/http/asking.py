@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import policy
-from ..errors import GenerationStoppedError, NotCachedError, RequestError
+from ..errors import GenerationStoppedError, RequestError
 from ..pipeline import Watcher
 from ..records import CacheMode, FileRef, InputImage, ModelRef, Request, Result
 from ..request_json import image_of
@@ -58,22 +58,27 @@ class Made:
     @property
     def address(self) -> str:
         """The URL of the picture; the picture itself, if nobody was to keep it."""
-        return self.data_url if self.result.request.cache is CacheMode.BYPASS else self.url
+        return self.data_url if self.result.request.cache.passes_by else self.url
 
 
 def cache_mode(headers: Mapping[str, str]) -> CacheMode | None:
     """Return what a Cache-Control header asks for, if it asks for anything that we honour.
 
+    Browsers say no-cache of every request while their own cache is off, and of a forced reload. They send
+    `Pragma: no-cache` with it, which no other client does: nobody wished for a render.
+
     >>> cache_mode({"cache-control": "no-cache"}), cache_mode({"cache-control": "max-age=0"})
     (<CacheMode.REFRESH: 'refresh'>, None)
+    >>> cache_mode({"cache-control": "no-cache", "pragma": "no-cache"})
     """
+    by_itself = headers.get("pragma", "").lower() == "no-cache"
     asked = {each.strip().partition("=")[0].lower() for each in headers.get("cache-control", "").split(",")}
     for word, mode in (
         ("only-if-cached", CacheMode.ONLY),
         ("no-store", CacheMode.BYPASS),
         ("no-cache", CacheMode.REFRESH),
     ):
-        if word in asked:
+        if word in asked and not (mode is CacheMode.REFRESH and by_itself):
             return mode
     return None
 
@@ -228,8 +233,9 @@ class Making:
             data, digest = await asyncio.to_thread(_encoded, result)
             made = Made(result, data, digest)
         shelf, asked = self._call.service.shelf, result.request
-        if asked.cache is not CacheMode.BYPASS:
-            shelf.put_fresh(made.digest, made.data, result.media_type, asked.namespace)
+        if not asked.cache.passes_by:
+            saves = result.saved_seconds or result.render_seconds
+            shelf.put_fresh(made.digest, made.data, result.media_type, asked.namespace, saves)
         return made
 
 
@@ -261,8 +267,5 @@ async def if_kept(runtime: Runtime, request: Request, watcher: Watcher | None = 
     """Return the answer if it is kept, None if it would be rendered: for hosts, whose own queue renders."""
     if request.cache is not CacheMode.USE:
         return None
-    try:
-        found = await runtime.generate(replace(request, cache=CacheMode.ONLY), watcher)
-    except NotCachedError:
-        return None
-    return replace(found, request=replace(found.request, cache=request.cache))
+    found = await runtime.find(request, watcher)
+    return found and replace(found, request=replace(found.request, cache=request.cache))

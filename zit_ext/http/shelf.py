@@ -27,10 +27,19 @@ class Item:
 
     data: bytes
     media_type: str
+    saves: dict[str | None, float] = field(default_factory=dict)
+    """By namespace: seconds of rendering that its picture cost there."""
     generations: dict[str | None, int] = field(default_factory=dict)
     """By namespace (None: any): when the index last said that an entry points here."""
     until: dict[str, float] = field(default_factory=dict)
     """By namespace: how long it may be had without the index."""
+
+    def saved(self, namespace: str | None) -> float:
+        """Return the seconds of rendering that whoever sees this namespace (None: all) saves by it."""
+        known = self.saves.get(namespace)
+        if known is None and namespace is None:
+            known = min(self.saves.values(), default=None)
+        return known or 0.0
 
 
 class Shelf:
@@ -52,18 +61,28 @@ class Shelf:
     def held_bytes(self) -> int:
         return self._bytes
 
-    def put_fresh(self, digest: str, data: bytes, media_type: str, namespace: str) -> None:
+    def put_fresh(
+        self, digest: str, data: bytes, media_type: str, namespace: str, saves: float = 0.0
+    ) -> None:
         """Hold what was just rendered, for those who see this namespace."""
         with self._lock:
             item = self._put(digest, data, media_type)
+            item.saves[namespace] = saves
             item.until[namespace] = self._clock() + KEPT_SECONDS
 
     def put_known(
-        self, digest: str, data: bytes, media_type: str, namespace: str | None, generation: int
+        self,
+        digest: str,
+        data: bytes,
+        media_type: str,
+        namespace: str | None,
+        generation: int,
+        saves: float,
     ) -> None:
         """Hold what the index knew in this namespace (None: in any) when it had this generation."""
         with self._lock:
-            self._put(digest, data, media_type).generations[namespace] = generation
+            item = self._put(digest, data, media_type)
+            item.generations[namespace], item.saves[namespace] = generation, saves
 
     def get(self, digest: str, namespace: str | None) -> Item | None:
         """Return the blob if it is at hand and this namespace may have it. Raises StoreError.

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from ..errors import BlobCorruptError, RequestError
 from ..records import Blob
+from ..request_ids import bearing_id
 from .auth import Scope
 from .entries import stored, visible
 from .errors import HttpError
@@ -76,7 +77,7 @@ class Thumbnails:
         small = self._at_hand(blob.digest, size)
         if small is None:
             loop = asyncio.get_running_loop()
-            small = await loop.run_in_executor(self._threads, self._small, call, blob, size)
+            small = await loop.run_in_executor(self._threads, bearing_id(self._small), call, blob, size)
         return Answer(headers={**headers, "content-type": _WEBP}, body=small)
 
     def _small(self, call: Call, blob: Blob, size: str) -> bytes:

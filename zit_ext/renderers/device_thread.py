@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from ..request_ids import bearing_id
 from ..workers import Worker
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ class DeviceThread:
     def submit_soon(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Like `run_soon`, from any thread. Raises RuntimeError after `close`."""
         future: Future[T] = Future()
-        self._short.append((future, partial(function, *args, **kwargs)))
+        self._short.append((future, bearing_id(partial(function, *args, **kwargs))))
         self._worker.submit(self.run_short)
         return future
 

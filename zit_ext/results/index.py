@@ -116,14 +116,15 @@ def find_blob(db: sqlite3.Connection, digest: str) -> Blob | None:
     return None if row is None else Blob(digest, *row)
 
 
-def find_blob_of(db: sqlite3.Connection, digest: str, namespace: str | None) -> Blob | None:
-    """Return the blob that an entry of this namespace (or of any) points at."""
+def find_blob_of(db: sqlite3.Connection, digest: str, namespace: str | None) -> tuple[Blob, float] | None:
+    """Return the blob that an entry of this namespace (or of any) points at, and the least that one cost."""
     row = db.execute(
-        "SELECT b.size, e.media_type FROM blobs b JOIN entries e ON e.blob = b.id "
-        "JOIN namespaces n ON n.id = e.namespace WHERE b.digest = ? AND (? IS NULL OR n.name = ?) LIMIT 1",
+        "SELECT b.size, e.media_type, e.cost FROM blobs b JOIN entries e ON e.blob = b.id "
+        "JOIN namespaces n ON n.id = e.namespace WHERE b.digest = ? AND (? IS NULL OR n.name = ?) "
+        "ORDER BY e.cost LIMIT 1",
         (bytes.fromhex(digest), namespace, namespace),
     ).fetchone()
-    return None if row is None else Blob(digest, *row)
+    return None if row is None else (Blob(digest, *row[:2]), row[2])
 
 
 def keys_of_blob(db: sqlite3.Connection, digest: str) -> list[str]:

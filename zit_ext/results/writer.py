@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from ..request_ids import bearing_id
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Writer:
 
     def put(self, work: Callable[[], None]) -> None:
         """Do this after everything that was put before. What it raises is logged and forgotten."""
-        self._work.put(work)
+        self._work.put(bearing_id(work))
 
     def ask(self, work: Callable[[], T]) -> Future[T]:
         """Do this after everything that was put before, and let somebody wait for the answer."""
@@ -44,7 +46,7 @@ class Writer:
             except BaseException as error:
                 answer.set_exception(error)
 
-        self._work.put(answered)
+        self._work.put(bearing_id(answered))
         return answer
 
     @property

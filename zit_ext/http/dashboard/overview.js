@@ -119,8 +119,8 @@ function rateHero(week) {
 
 function speedHero(week) {
   const all = sums(week);
-  const hit = median(all.hit_ms, week?.bins?.hit ?? [1]);
-  const miss = median(all.miss_ms, week?.bins?.miss ?? [1]);
+  const hit = median(all.latencies.hit, week?.bins?.hit ?? [1]);
+  const miss = median(all.latencies.miss, week?.bins?.miss ?? [1]);
   const times = hit && miss ? miss / hit : null;
   const bar = (name, seconds) =>
     h(
@@ -228,8 +228,8 @@ function outcomePart(week) {
 
 function timesPart(week) {
   const all = sums(week);
-  if (![...all.hit_ms, ...all.miss_ms].some(Boolean)) return empty("bolt", t("times.empty"), t("times.emptyDo"));
-  const kinds = ["hit", "miss"].map((name) => ({ name, counts: all[`${name}_ms`], edges: week.bins[name] }));
+  if (![...all.latencies.hit, ...all.latencies.miss].some(Boolean)) return empty("bolt", t("times.empty"), t("times.emptyDo"));
+  const kinds = ["hit", "miss"].map((name) => ({ name, counts: all.latencies[name], edges: week.bins[name] }));
   return [
     latencies(kinds),
     h(

@@ -32,13 +32,13 @@ export function spans(history, hours, count, now = Date.now() / 1000) {
 
 /** Return the sums over all buckets: outcomes, seconds, reasons, and counts of each latency bin. */
 export function sums(history) {
-  const all = { ...NOTHING, reasons: {}, hit_ms: [], miss_ms: [] };
+  const all = { ...NOTHING, reasons: {}, latencies: { hit: [], miss: [] } };
   for (const bucket of history?.buckets ?? []) {
     add(all, bucket);
     for (const [reason, n] of Object.entries(bucket.reasons ?? {})) all.reasons[reason] = (all.reasons[reason] ?? 0) + n;
-    for (const name of ["hit_ms", "miss_ms"]) {
-      (bucket[name] ?? []).forEach((n, place) => {
-        all[name][place] = (all[name][place] ?? 0) + n;
+    for (const [outcome, counts] of Object.entries(all.latencies)) {
+      (bucket.latencies?.[outcome] ?? []).forEach((n, place) => {
+        counts[place] = (counts[place] ?? 0) + n;
       });
     }
   }

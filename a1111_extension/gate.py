@@ -22,6 +22,8 @@ class Guard:
 
     passwords: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Names and passwords of `--api-auth`."""
+    wants_password: bool = False
+    """`--api-auth` says something, readable or not: then nobody comes in without."""
     wants_login: bool = False
     """Somebody who opens the page must log in: `--gradio-auth`."""
     user_of_session: Callable[[str], str | None] = lambda session: None
@@ -29,7 +31,18 @@ class Guard:
 
     @property
     def is_open(self) -> bool:
-        return not self.passwords and not self.wants_login
+        return not (self.passwords or self.wants_password or self.wants_login)
+
+
+def passwords_in(told: str) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Return the names and passwords of `--api-auth`, and how many of its pieces are none.
+
+    >>> passwords_in("ann:secret,bob:other"), passwords_in("secret"), passwords_in("ann:secret,")
+    (((('ann', 'secret'), ('bob', 'other')), 0), ((), 1), ((('ann', 'secret'),), 1))
+    """
+    pieces = [each.partition(":") for each in told.split(",")] if told else []
+    pairs = tuple((name, password) for name, colon, password in pieces if colon)
+    return pairs, len(pieces) - len(pairs)
 
 
 class WebuiGate(Gate):

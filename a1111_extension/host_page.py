@@ -5,14 +5,17 @@ Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from modules import call_queue, script_callbacks, shared
 from starlette.routing import Route
 
-from .gate import Guard
+from .gate import Guard, passwords_in
 
 __all__ = ["script_callbacks"]
+
+log = logging.getLogger("zit_ext")
 
 
 def add_routes(app: Any, answer: Any) -> None:
@@ -22,13 +25,28 @@ def add_routes(app: Any, answer: Any) -> None:
 
 
 def guard(app: Any) -> Guard:
-    """Return how this webui is guarded: `--api-auth` and `--gradio-auth` leave an extension's routes open."""
+    """Return how this webui is guarded: `--api-auth` and `--gradio-auth` leave an extension's routes open.
+
+    Its own API cannot be made with an `--api-auth` that is not NAME:PASSWORD: with `--api` it does not
+    start at all, and without it never looks (modules/api/api.py). Ours are locked, and the log says so.
+    """
     told = getattr(shared.cmd_opts, "api_auth", None) or ""
-    pairs = [each.split(":", 1) for each in told.split(",") if each]
+    pairs, wrong = passwords_in(told)
+    if wrong:
+        log.error(
+            "zit_ext: --api-auth wants NAME:PASSWORD, and NAME:PASSWORD,NAME:PASSWORD for more; %s of it %s "
+            "no colon. /zit/* stays locked for everybody but those whose name and password can be read",
+            wrong,
+            "has" if wrong == 1 else "have",
+        )
+    # The page's own login; a webui without a page (--nowebui) asks nobody for it, and so lets nobody in here.
+    options = ("gradio_auth", "gradio_auth_path")
+    wants_login = any(getattr(shared.cmd_opts, name, None) for name in options)
     tokens = getattr(app, "tokens", {})
     return Guard(
-        passwords=tuple((name, password) for name, password in pairs),
-        wants_login=getattr(app, "auth", None) is not None,
+        passwords=pairs,
+        wants_password=bool(told),
+        wants_login=wants_login or getattr(app, "auth", None) is not None,
         user_of_session=lambda session: tokens.get(session),
     )
 

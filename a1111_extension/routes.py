@@ -25,7 +25,7 @@ class Door:
     """The service, made when somebody asks for the first time: a start of the webui waits for nothing."""
 
     def __init__(self, app: Any) -> None:
-        self._app = app
+        self._guard = host_page.guard(app)
         self._service: Any = None
         self._birth = threading.Lock()
 
@@ -45,10 +45,9 @@ class Door:
             if self._service is None:
                 engine = host.engine()
                 settings = engine.settings
-                guard = host_page.guard(self._app)
-                alone = guard.is_open and host_page.is_for_this_machine()
+                alone = self._guard.is_open and host_page.is_for_this_machine()
                 gate = WebuiGate(
-                    guard,
+                    self._guard,
                     namespace=settings.namespace,
                     # A site whose name leads to this machine (DNS rebinding) has no password; where none is
                     # needed, and nobody else is to come, the name must be this machine's.

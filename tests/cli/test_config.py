@@ -162,7 +162,25 @@ def test_models_lists_pipelines_of_the_hugging_face_cache_and_nothing_else(cli, 
 def test_models_says_what_to_do_about_a_model_that_is_not_there(cli, home):
     ran = cli("models")
     assert ran.code == 0
-    assert "model of the settings: Tongyi-MAI/Z-Image-Turbo (not found: no weights for" in ran.out
+    assert "model of the settings: Tongyi-MAI/Z-Image-Turbo (not found: it was not downloaded yet" in ran.out
+    assert ran.out.count("Tongyi-MAI/Z-Image-Turbo (not") == 1
+
+
+def test_a_path_is_told_once(cli, model):
+    assert cli("models").out.splitlines()[0].count(str(model)) == 1
+    assert checks(cli("doctor", "--json"))["model"]["words"].count(str(model)) == 1
+
+
+def test_a_model_folder_that_is_not_there_is_named(cli, model, tmp_path):
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.mkdir()
+    folders = f"model_dirs={there}{os.pathsep}{gone}"
+    assert f"model folders: {there}, {gone} (not there)\n" in cli("models", "--settings", folders).out
+    found = checks(cli("doctor", "--json", "--settings", folders))["model folders"]
+    assert (found["state"], found["words"]) == ("warn", f"not there: {gone}")
+    found = checks(cli("doctor", "--json", "--settings", f"model_dirs={there}"))["model folders"]
+    assert (found["state"], found["words"]) == ("ok", str(there))
+    assert "model folders" not in checks(cli("doctor", "--json"))
 
 
 # doctor

@@ -187,6 +187,10 @@ def test_weights_are_let_go_and_loaded_again_by_clicks(real, opened):
     held = page.locator(".held-model")
     expect(held).to_have_count(1)
     expect(held).to_contain_text("transformer")
+    # On a CPU there is one memory, and it is called so.
+    expect(held).not_to_contain_text("VRAM")
+    expect(page.get_by_text("In RAM", exact=True)).to_be_visible()
+    expect(page.get_by_text("On the device", exact=True)).to_have_count(0)
 
     held.locator("[data-test=unload]").click()
     expect(page.get_by_text("No weights are held")).to_be_visible()
@@ -195,3 +199,14 @@ def test_weights_are_let_go_and_loaded_again_by_clicks(real, opened):
     page.locator("[data-test=preload]").first.click()
     expect(held).to_have_count(1)
     assert len(real.get("/zit/v1/models").json()["held"]) == 1
+
+
+def test_weights_that_have_to_wait_are_said_to_wait(real, opened):
+    real.post("/zit/v1/models/unload", {})
+    page = opened(real, "#/models")
+    told = json.dumps({"loaded": False, "state": "loading when the render is done"})
+    page.route("**/v1/models/preload", lambda route: route.fulfill(status=202, body=told))
+
+    page.locator("[data-test=preload]").first.click()
+
+    expect(page.locator(".toast")).to_contain_text("is loaded when its turn has come")

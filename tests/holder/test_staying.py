@@ -85,6 +85,50 @@ async def test_a_preload_moves_nothing_else_off_the_device(renderer_with, shelf)
     assert renderer.holdings().vram_bytes <= 150
 
 
+async def test_a_preload_that_waits_for_a_render_is_named_until_its_turn_has_come(renderer_with, shelf):
+    renderer = renderer_with(max_models=1)
+    await renderer.render(ask("a"), quiet())
+    shelf.pipeline("a").gate.clear()
+    rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
+    await until_it_renders(renderer)
+    preloading = asyncio.ensure_future(renderer.preload(ModelRef(source="b")))
+
+    await until(lambda: renderer.holdings().waiting == ("b",))
+    assert shelf.opened == ["a"]
+
+    shelf.pipeline("a").gate.set()
+    await asyncio.gather(rendering, preloading)
+    assert renderer.holdings().waiting == ()
+    assert tiers(shelf, "b") == {WeightTier.VRAM}
+
+
+async def test_weights_in_ram_that_wait_for_the_end_of_a_stage_are_named_too(renderer, shelf):
+    await renderer.render(ask("b"), quiet())
+    await renderer.park_idle()
+    await renderer.render(ask("a"), quiet())
+    shelf.pipeline("a").gate.clear()
+    rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
+    await until_it_renders(renderer)
+    preloading = asyncio.ensure_future(renderer.preload(ModelRef(source="b")))
+
+    await until(lambda: renderer.holdings().waiting == ("b",))
+
+    shelf.pipeline("a").gate.set()
+    await asyncio.gather(rendering, preloading)
+    assert renderer.holdings().waiting == ()
+
+
+async def test_a_preload_that_is_being_read_waits_for_nothing(renderer, shelf):
+    shelf.gates["b"] = threading.Event()
+    preloading = asyncio.ensure_future(renderer.preload(ModelRef(source="b")))
+    await until(lambda: shelf.opened == ["b"])
+
+    assert (renderer.holdings().loading, renderer.holdings().waiting) == ("b", ())
+
+    shelf.gates["b"].set()
+    await preloading
+
+
 async def test_a_preload_that_fails_says_why(renderer, shelf):
     shelf.failures["a"] = [ValueError("torn")]
     with pytest.raises(ModelError, match="torn"):

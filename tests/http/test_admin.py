@@ -192,7 +192,10 @@ def test_weights_are_loaded_shown_and_let_go(holding, tmp_path):
         "state": "unloaded",
     }
     assert served.get("/zit/v1/models").json()["held"] == []
-    assert served.post("/zit/v1/models/preload", {"model": "mine"}).json() == {"loaded": True}
+    assert served.post("/zit/v1/models/preload", {"model": "mine"}).json() == {
+        "loaded": True,
+        "state": "loaded",
+    }
     assert len(served.get("/zit/v1/models").json()["held"]) == 1
     assert served.post("/zit/v1/models/unload", {}).json()["unloaded"] == 1
     assert served.post("/zit/v1/models/preload", {"model": "../x"}).status_code == 400
@@ -223,6 +226,38 @@ def test_weights_that_render_go_when_the_render_is_done_and_the_answer_says_so(h
             break
         time.sleep(0.05)
     assert served.get("/zit/v1/models").json()["held"] == []
+
+
+def test_weights_that_have_to_wait_for_a_render_come_after_it_and_the_answer_says_so(holding, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"weights")
+    served = holding(max_models=1, preload=(str(other),))
+    assert served.generate("a fox", seed=1).status_code == 200
+    pipeline = served.trial.pipeline
+    pipeline.gate.clear()
+    pipeline.started.clear()
+    asking = threading.Thread(target=lambda: served.generate("a fox", seed=2))
+    asking.start()
+    assert pipeline.started.wait(20)
+
+    waits = served.post("/zit/v1/models/preload", {"model": "other"})
+
+    assert (waits.status_code, waits.json()) == (
+        202,
+        {"loaded": False, "state": "loading when the render is done"},
+    )
+    told = served.get("/zit/v1/models").json()
+    assert told["waiting"] == ["other"]
+    assert [each["name"] for each in told["held"]] == ["mine"]
+    pipeline.gate.set()
+    asking.join(20)
+    for _ in range(400):
+        told = served.get("/zit/v1/models").json()
+        if [each["name"] for each in told["held"]] == ["other"]:
+            break
+        time.sleep(0.05)
+    assert ([each["name"] for each in told["held"]], told["waiting"]) == (["other"], [])
 
 
 def test_plugins_are_listed(served):

@@ -148,6 +148,26 @@ async def test_unload_says_that_it_waits_for_a_render(world: World, cli: Cli) ->
     await renderer.close()
 
 
+async def test_preload_says_that_it_waits_for_a_render(
+    world: World, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renderer = world.renderer(world.with_settings(max_models=1))
+    world.hold()
+    rendering = asyncio.ensure_future(renderer.render(world.request(), QuietWatcher()))
+    await until(lambda: world.lines("renders.txt"))
+    preloading = asyncio.ensure_future(asyncio.to_thread(cli, "preload", f"paint:{world.folder}/weights-b"))
+
+    one, other = (f"paint:{world.folder}/weights-{letter}" for letter in "ab")
+    await until(lambda: f"{one} renders: {other} waits for its turn\n" in capsys.readouterr().err)
+    world.let_go()
+
+    code, out, _ = await preloading
+    assert code == 0
+    assert out.startswith(f"{other} is ready in the model server")
+    await rendering
+    await renderer.close()
+
+
 def test_preload_needs_a_place_that_outlives_it(cli: Cli) -> None:
     code, out, err = cli("preload", "--settings", "renderer=local")
     assert (code, out) == (2, "")

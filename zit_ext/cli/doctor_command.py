@@ -58,6 +58,7 @@ def _examine(options: argparse.Namespace, context: Context) -> Iterator[Check]:
     yield product_checks.device(settings)
     yield product_checks.plugins(plugins_for(settings))
     yield product_checks.model(settings)
+    yield from product_checks.model_folders(settings)
     if options.deep:
         yield from product_checks.deep(settings)
 

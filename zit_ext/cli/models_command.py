@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import ModelError, RequestError
+from ..errors import ModelError, ModelMissingError, RequestError
 from ..found_weights import FoundWeights, found_weights
 from ..models import hub_cache
 from ..models.ledger import Ledger
@@ -56,7 +56,7 @@ def models(options: argparse.Namespace, context: Context) -> int:
         return 0
     say = context.console.say
     where = chosen["path"] or f"not found: {chosen['problem']}"
-    say(f"model of the settings: {chosen['source']} ({where})")
+    say(f"model of the settings: {chosen['source']}" + (f" ({where})" if where != chosen["source"] else ""))
     if found:
         say()
         table = [
@@ -67,7 +67,8 @@ def models(options: argparse.Namespace, context: Context) -> int:
     else:
         say("no other weights were found")
     say()
-    say(f"model folders: {', '.join(map(str, settings.model_dirs)) or 'none (set model_dirs)'}")
+    folders = [f"{each}{'' if each.is_dir() else ' (not there)'}" for each in settings.model_dirs]
+    say(f"model folders: {', '.join(folders) or 'none (set model_dirs)'}")
     say(f"Hugging Face cache: {hub_cache.cache_folder(context.environ)}")
     say()
     if held is None:
@@ -86,7 +87,8 @@ def _chosen(settings: Settings) -> dict[str, Any]:
     try:
         model = model_named("", settings)
     except (ModelError, RequestError) as error:
-        return {"source": settings.model, "path": None, "hashed": False, "problem": str(error)}
+        problem = error.remedy if isinstance(error, ModelMissingError) else str(error)
+        return {"source": settings.model, "path": None, "hashed": False, "problem": problem}
     path = None if model.path is None else str(model.path)
     return {"source": settings.model, "path": path, "hashed": model.digest is not None, "problem": None}
 

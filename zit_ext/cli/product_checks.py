@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from ..errors import ModelError, RequestError, StoreError, StoreVersionError
+from ..errors import ModelError, ModelMissingError, RequestError, StoreError, StoreVersionError
 from ..models.resolver import Resolver
 from ..plugins import Plugins
 from ..policy import with_defaults
@@ -95,9 +95,22 @@ def model(settings: Settings) -> Check:
     try:
         resolved = Resolver(settings).resolve(with_defaults(Request(prompt="", seed=0), settings))
     except (ModelError, RequestError) as error:
-        return Check("model", State.WARN, f"{settings.model} is not here", str(error))
+        remedy = error.remedy if isinstance(error, ModelMissingError) else str(error)
+        return Check("model", State.WARN, f"{settings.model} is not here", remedy)
     known = "hashed" if resolved.model.digest else "not hashed yet"
-    return Check("model", State.OK, f"{settings.model}: {resolved.model.path} ({known})")
+    path = str(resolved.model.path)
+    where = path if path == settings.model else f"{settings.model}: {path}"
+    return Check("model", State.OK, f"{where} ({known})")
+
+
+def model_folders(settings: Settings) -> Iterator[Check]:
+    """Look whether the folders are there in which weights are found by name."""
+    missing = ", ".join(str(each) for each in settings.model_dirs if not each.is_dir())
+    if missing:
+        remedy = "mount or make it, or take it out of model_dirs: names are not found there"
+        yield Check("model folders", State.WARN, f"not there: {missing}", remedy)
+    elif settings.model_dirs:
+        yield Check("model folders", State.OK, ", ".join(map(str, settings.model_dirs)))
 
 
 def deep(settings: Settings) -> Iterator[Check]:

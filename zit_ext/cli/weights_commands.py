@@ -50,7 +50,7 @@ def preload(options: argparse.Namespace, context: Context) -> int:
     model = model_named(source, settings)
     ensure_tokenizer(model, settings)
     began = time.perf_counter()
-    asyncio.run(_preload(settings, model))
+    asyncio.run(_preload(settings, model, context.console.note))
     seconds = time.perf_counter() - began
     if options.json:
         context.console.json({"model": source, "seconds": seconds})
@@ -72,12 +72,25 @@ def unload(options: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-async def _preload(settings: Settings, model: ModelRef) -> None:
+async def _preload(settings: Settings, model: ModelRef, note: Callable[[str], None]) -> None:
     renderer = ServerRenderer(settings)
+    noting = asyncio.ensure_future(_note_if_it_waits(renderer, model.source, note))
     try:
         await renderer.preload(model)
     finally:
+        noting.cancel()
+        await asyncio.gather(noting, return_exceptions=True)
         await renderer.close()
+
+
+async def _note_if_it_waits(renderer: ServerRenderer, source: str, note: Callable[[str], None]) -> None:
+    while True:
+        await asyncio.sleep(0.25)
+        held = await renderer.holdings()
+        if held is not None and source in held.waiting:
+            others = f"{held.running} renders" if held.running else f"{held.loading} is being read"
+            note(f"{others}: {source} waits for its turn")
+            return
 
 
 async def _unload(settings: Settings, source: str | None, note: Callable[[str], None]) -> int:

@@ -19,6 +19,9 @@ from .service import Call, Route
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.25
+"""How often we look whether weights that are to be loaded have to wait."""
+
 
 def routes() -> list[Route]:
     read, admin = Scope.READ, Scope.ADMIN
@@ -55,6 +58,7 @@ async def models_of(call: Call) -> dict[str, Any]:
             "queued": holdings.queued,
             "running": None if holdings.running is None else name_of(holdings.running),
             "loading": None if holdings.loading is None else name_of(holdings.loading),
+            "waiting": [name_of(each) for each in holdings.waiting],
         }
     return told
 
@@ -96,12 +100,33 @@ def _held(call: Call, model: HeldModel) -> dict[str, Any]:
 
 
 async def preload(call: Call) -> Answer:
-    """Have weights near the device; answered when they are there."""
+    """Have weights near the device; answered when they are there. Where they have to wait, at once."""
     model = _named(call, await call.json())
     if model is None:
         raise RequestError("model", None, "name the weights")
-    await call.service.preload(model)
-    return json_answer({"loaded": True})
+    coming = asyncio.ensure_future(call.service.preload(model))
+    try:
+        state = await _waits(call, model, coming)
+        if state is None:
+            await coming
+            return json_answer({"loaded": True, "state": "loaded"})
+    except BaseException:
+        coming.cancel()  # whoever asked has left
+        raise
+    _keep(coming, "weights were not loaded when their turn had come")
+    return json_answer({"loaded": False, "state": state}, status=202)
+
+
+async def _waits(call: Call, model: ModelRef, coming: asyncio.Future[None]) -> str | None:
+    """Return in words what the weights have to wait for; None once they are there, or could not come."""
+    while not (await asyncio.wait({coming}, timeout=LOOK_SECONDS))[0]:
+        holdings = await call.runtime.holdings()
+        if holdings is not None and model.source in holdings.waiting:
+            return "loading when the render is done" if holdings.running else "loading when its turn has come"
+        is_loading = holdings is not None and holdings.loading == model.source
+        if call.service.has_hosts_queue and not is_loading:
+            return "loading when its turn has come"
+    return None
 
 
 async def unload(call: Call) -> Answer:
@@ -111,20 +136,23 @@ async def unload(call: Call) -> Answer:
     held = () if holdings is None else holdings.models
     if any(each.rendering and (model is None or each.source == model.source) for each in held):
         going = asyncio.ensure_future(call.runtime.unload(model))
-        _going.add(going)
-        going.add_done_callback(_gone)
+        _keep(going, "weights were not let go of after their render")
         return json_answer({"unloaded": 0, "state": "unloading when the render is done"}, status=202)
     return json_answer({"unloaded": await call.runtime.unload(model), "state": "unloaded"})
 
 
-_going: set[asyncio.Future[int]] = set()
-"""Unloads that wait for a render. A loop forgets tasks that nobody holds."""
+_waiting: set[asyncio.Future[Any]] = set()
+"""What was answered before it was done. A loop forgets tasks that nobody holds."""
 
 
-def _gone(going: asyncio.Future[int]) -> None:
-    _going.discard(going)
-    if not going.cancelled() and (error := going.exception()) is not None:
-        log.warning("weights were not let go of after their render: %s", error)
+def _keep(task: asyncio.Future[Any], if_it_fails: str) -> None:
+    def done(task: asyncio.Future[Any]) -> None:
+        _waiting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("%s: %s", if_it_fails, error)
+
+    _waiting.add(task)
+    task.add_done_callback(done)
 
 
 def _named(call: Call, values: Mapping[str, Any]) -> ModelRef | None:

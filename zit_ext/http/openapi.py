@@ -160,7 +160,10 @@ ABOUT: Mapping[tuple[str, str], About] = {
     ("POST", "/zit/v1/explain"): About("What would become of a request", ref("Explanation"), ref("Request")),
     ("GET", "/zit/v1/models"): About("Weights, and what is held where", {"type": "object"}),
     ("POST", "/zit/v1/models/preload"): About(
-        "Load weights", record({"loaded": FLAG}), record({"model": TEXT})
+        "Load weights",
+        record({"loaded": FLAG, "state": TEXT}),
+        record({"model": TEXT}),
+        statuses=(200, 202),
     ),
     ("POST", "/zit/v1/models/unload"): About(
         "Let go of weights",

@@ -106,6 +106,7 @@ class Service:
         self.gate = gate or Gate(namespace=settings.namespace)
         self.render: Render = render or runtime.generate
         self.preload: Preload = preload or runtime.preload
+        self.has_hosts_queue = preload is not None
         self.board = Board()
         self.catalogue = Catalogue(settings)
         self.limits = Limits(settings)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ZitError
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows when older servers would not understand a message any more."""
 
 MARK = b"ZIT1"

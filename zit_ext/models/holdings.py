@@ -59,6 +59,8 @@ class Holdings:
     """Source of the model that renders now."""
     loading: str | None = None
     """Source of the model that is being read now."""
+    waiting: tuple[str, ...] = ()
+    """Sources of the models that somebody preloads, and whose turn has not come."""
 
 
 def weights_key(model: ModelRef) -> str:

@@ -63,6 +63,7 @@ class Dispatcher:
         self._current: str | None = None
         self._owed: str | None = None
         self._sizes: dict[str, int] = {}
+        self._warming: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loaded: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -96,6 +97,17 @@ class Dispatcher:
                     wish.watcher.stop()
                 await ticket.ended.wait()
             raise
+
+    def waiting_preloads(self) -> tuple[str, ...]:
+        """Return the sources of what is preloaded and neither read nor moved just now. From any thread."""
+        loading, running = self.loading, self.running
+        waiting = [
+            ticket.model.source
+            for ticket in self.line
+            if ticket.wish is None and (loading is None or ticket.key != loading.key)
+        ]
+        # What is in RAM already comes near the device between two stages of what renders.
+        return tuple(dict.fromkeys([*waiting, *(self._warming.copy().values() if running else ())]))
 
     async def loaded(self) -> None:
         """Return when the load that runs now has ended. One that nobody waits for is given up."""
@@ -269,13 +281,17 @@ class Dispatcher:
                 self._dismiss(ticket, error)
 
     async def _warm(self, ticket: Ticket) -> None:
-        warmed = await self._thread.run_soon(
-            outcome,
-            f"preparing {ticket.model.source!r}",
-            self._holder.memory.device,
-            self._holder.warm,
-            ticket.key,
-        )
+        self._warming[ticket.number] = ticket.model.source
+        try:
+            warmed = await self._thread.run_soon(
+                outcome,
+                f"preparing {ticket.model.source!r}",
+                self._holder.memory.device,
+                self._holder.warm,
+                ticket.key,
+            )
+        finally:
+            del self._warming[ticket.number]
         self._dismiss(ticket, warmed)
         self._plan_expiry()
 

@@ -152,6 +152,7 @@ class LocalRenderer:
             queued=len(desk.line),
             running=running.model.source if running else None,
             loading=loading.model.source if loading else None,
+            waiting=desk.waiting_preloads(),
         )
 
     def outlook(self, model: ModelRef) -> Outlook:

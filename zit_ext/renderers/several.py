@@ -100,6 +100,7 @@ class SeveralDevices:
             queued=sum(one.queued for one in each),
             running=", ".join(one.running for one in each if one.running) or None,
             loading=", ".join(one.loading for one in each if one.loading) or None,
+            waiting=tuple(source for one in each for source in one.waiting),
         )
 
     async def close(self, patience: float = 30.0) -> None:

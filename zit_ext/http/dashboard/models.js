@@ -11,6 +11,9 @@ import { ago, bytes, duration, number, t } from "./words.js";
 const busy = new Set();
 const TIERS = ["disk", "ram", "vram"];
 
+/** A device that computes in RAM has no memory of its own: every tier is RAM. */
+const onlyRam = () => state.models?.device === "cpu";
+
 const sizeOf = (model) => model.parts.reduce((sum, part) => sum + part.bytes, 0);
 
 /** Return the weights that are held, each with its parts; `most` of them where there is little room. */
@@ -18,8 +21,11 @@ export function heldModels(most = Infinity) {
   const models = state.models;
   if (!models) return h("p", { class: "soft" }, t("models.unknown"));
   const held = models.held.slice(0, most);
-  const loading = models.loading && !models.held.some((each) => each.name === models.loading) && h("p", { class: "loading" }, h("span", { class: "spinner" }), t("models.loading", { name: models.loading }));
-  if (!held.length) return [loading, empty("load", t("models.empty"), t(may("admin") ? "models.emptyDo" : "models.emptyRead")), !loading && preloadButtons(models, most)];
+  const loading = [
+    models.loading && !models.held.some((each) => each.name === models.loading) && h("p", { class: "loading" }, h("span", { class: "spinner" }), t("models.loading", { name: models.loading })),
+    ...(models.waiting ?? []).map((name) => h("p", { class: "soft", "data-test": "waiting" }, t("models.preloadWaits", { name }))),
+  ].filter(Boolean);
+  if (!held.length) return [loading, empty("load", t("models.empty"), t(may("admin") ? "models.emptyDo" : "models.emptyRead")), !loading.length && preloadButtons(models, most)];
   return [loading, h("ul", { class: "held", role: "list" }, held.map(heldModel)), preloadButtons(models, most)];
 }
 
@@ -40,10 +46,10 @@ function heldModel(model) {
       model.parts.map((part) =>
         h(
           "span",
-          { class: `part part-${TIERS[part.tier]}`, title: `${part.name}: ${bytes(part.bytes)}, ${t(`tier.${TIERS[part.tier]}`)}` },
+          { class: `part part-${TIERS[part.tier]}`, title: `${part.name}: ${bytes(part.bytes)}, ${t(onlyRam() ? "tier.inRam" : `tier.${TIERS[part.tier]}`)}` },
           h("span", {}, part.name.replaceAll("_", " ")),
           h("b", {}, bytes(part.bytes)),
-          h("i", {}, t(`tier.short.${TIERS[part.tier]}`)),
+          h("i", {}, t(onlyRam() ? "tier.short.ram" : `tier.short.${TIERS[part.tier]}`)),
         ),
       ),
     ),
@@ -70,7 +76,8 @@ function action(does, name, drawing, words) {
     button.classList.add("busy");
     await trying(async () => {
       const told = await post(`v1/models/${does}`, { model: name });
-      say(t(told.state === "unloading when the render is done" ? "models.unloadWaits" : `models.${does}ed`, { name }));
+      const waits = told.loaded === false || told.state === "unloading when the render is done";
+      say(t(waits ? `models.${does}Waits` : `models.${does}ed`, { name }));
     });
     busy.delete(key);
     button.disabled = false;
@@ -110,11 +117,10 @@ function roomPart() {
       "div",
       { class: "gauge" },
       h("div", { class: "gauge-line" }, h("span", {}, t(`tier.${name}`)), h("b", {}, bytes(held))),
-      whole > 0 && meter(t(`tier.${name}`), held / whole, "calm"),
+      whole > 0 && !onlyRam() && meter(t(`tier.${name}`), held / whole, "calm"),
     );
   return [
-    gauge("vram", models.vram_bytes),
-    gauge("ram", models.ram_bytes),
+    ...(onlyRam() ? [gauge("inRam", whole)] : [gauge("vram", models.vram_bytes), gauge("ram", models.ram_bytes)]),
     h(
       "dl",
       { class: "facts" },

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -182,6 +183,8 @@ NOBODY = Caller(name="nobody", scopes=frozenset(), namespace="")
 _CHALLENGE = {"www-authenticate": 'Bearer realm="zit_ext"'}
 
 
+# Asked for each request, about a few names.
+@lru_cache(maxsize=256)
 def _name_of(host: str) -> str | None:
     try:
         name = urlsplit(f"//{host}").hostname
@@ -190,6 +193,7 @@ def _name_of(host: str) -> str | None:
     return None if name is None or "@" in host or "/" in host else name.rstrip(".")
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.partition("%")[0])

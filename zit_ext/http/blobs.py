@@ -7,7 +7,10 @@ import hashlib
 import os
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import BlobCorruptError, StoreError
 from ..records import Blob
@@ -42,20 +45,19 @@ class Blobs:
         service = call.service
         signed = service.signer.namespace_of(digest, call.asked.query) if call.asked.query else None
         namespace = signed or service.gate.admit(call.asked, Scope.READ).seen_namespace(None)
-        if not _DIGEST.fullmatch(digest):
-            raise _unknown()
-        shelf = service.shelf
         try:
-            item = shelf.get(digest, namespace)
+            item = service.shelf.get(digest, namespace)
             if item is not None:
-                blob = Blob(digest, len(item.data), item.media_type)
-                return _answer(call, blob, item.saved(namespace), item.data)
+                return _answer(call, digest, item.media_type, item.saved(namespace), item.data)
+            if not _DIGEST.fullmatch(digest):
+                raise _unknown()
             found = await asyncio.to_thread(self._find, call, digest, namespace)
         except StoreError:
             raise _unknown() from None
         if found is None:
             raise _unknown()
-        return _answer(call, *found)
+        blob, saves, body = found
+        return _answer(call, digest, blob.media_type, saves, body, blob.size)
 
     def _find(
         self, call: Call, digest: str, namespace: str | None
@@ -103,19 +105,29 @@ def _unknown() -> HttpError:
     return HttpError(404, "no_such_blob", "nothing of that digest is stored")
 
 
-def _answer(call: Call, blob: Blob, saves: float, body: bytes | Path) -> Answer:
-    asked, digest, size = call.asked, blob.digest, blob.size
-    headers = {
-        "etag": f'"{digest}"',
-        "cache-control": "private, max-age=31536000, immutable",
-        "cache-status": "zit_ext; hit",
-        "x-generation-time-saved": f"{saves:.3f}",
-        "accept-ranges": "bytes",
-    }
+@lru_cache(maxsize=1024)
+def _head(digest: str, saves: float) -> Mapping[str, str]:
+    return MappingProxyType(
+        {
+            "etag": f'"{digest}"',
+            "cache-control": "private, max-age=31536000, immutable",
+            "cache-status": "zit_ext; hit",
+            "x-generation-time-saved": f"{saves:.3f}",
+            "accept-ranges": "bytes",
+        }
+    )
+
+
+def _answer(
+    call: Call, digest: str, media_type: str, saves: float, body: bytes | Path, size: int | None = None
+) -> Answer:
+    asked, head = call.asked, _head(digest, saves)
     if is_known_already(asked.headers, digest):
-        return Answer(status=304, headers=headers)
-    headers["content-type"] = blob.media_type
-    headers["content-security-policy"] = "default-src 'none'; sandbox"
+        return Answer(304, head)
+    headers = {**head, "content-type": media_type, "content-security-policy": "default-src 'none'; sandbox"}
+    if size is None:
+        assert isinstance(body, bytes)
+        size = len(body)
     part = wanted_part(asked.headers, size, digest) if asked.method == "GET" else None
     start, end = part or (0, size)
     if part is not None:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+# Tuples, here and below: each request makes some, and a tuple is made in a third of the time.
+class Asked(NamedTuple):
     """One HTTP request. Headers are found by their names in lower case."""
 
     method: str
     path: str
     """Decoded, with its leading slash."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[int], Awaitable[bytes]]
     """Return the body, or raise TooLargeError if it has more bytes than this."""
+    query: Mapping[str, str] = _NOTHING
+    headers: Mapping[str, str] = _NOTHING
     gone: Callable[[], bool] = _never
     """Tell whether the client has left. Asked now and then while something renders."""
     secure: bool = False
@@ -53,12 +57,11 @@ class Stream(Protocol):
 Body = bytes | FilePart | Stream
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP response. A stream is sent piece by piece, and closed if the client leaves."""
 
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NOTHING
     body: Body = b""
 
     @property

@@ -230,6 +230,11 @@ def is_queued(prompt_id: str) -> bool:
     return any(each[1] == prompt_id for each in (*running, *waiting))
 
 
+def is_busy() -> bool:
+    """Say whether any prompt waits or runs."""
+    return any(_server().prompt_queue.get_current_queue_volatile())
+
+
 def dequeue(prompt_id: str) -> None:
     """Take a prompt out of the queue, if it still waits there."""
     _server().prompt_queue.delete_queue_item(lambda each: each[1] == prompt_id)

@@ -59,7 +59,12 @@ def _answering(runtime: Runtime) -> Answering:
     gate = gate_of(settings, hosts=host.is_local())
     rendering = Rendering(runtime)
     service = Service(
-        runtime, routes=zit_routes(), gate=gate, render=rendering.render, preload=rendering.preload
+        runtime,
+        routes=zit_routes(),
+        gate=gate,
+        render=rendering.render,
+        preload=rendering.preload,
+        queue_is_busy=rendering.queue_is_busy,
     )
     return handler(service)
 
@@ -95,6 +100,10 @@ class Rendering:
             await self._runtime.preload(model)
         else:
             await queueing.in_hosts_queue(lambda: self._runtime.preload_blocking(model, host.interrupted))
+
+    def queue_is_busy(self) -> bool:
+        """Say whether what needs the device now has to wait for others in the host's queue."""
+        return not self._is_elsewhere() and host.is_busy()
 
     def _is_elsewhere(self) -> bool:
         return not isinstance(self._runtime.renderer, InThisProcess)

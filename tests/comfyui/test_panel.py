@@ -105,6 +105,20 @@ def test_weights_are_loaded_and_let_go_of_over_http(host):
     assert (status, json.loads(said)) == (200, {"unloaded": 1, "state": "unloaded"})
 
 
+def test_weights_that_wait_for_a_prompt_are_loaded_after_it_and_the_answer_says_so(host):
+    (name,) = host.get("/zit/v1/models")["names"]
+    host.post("/zit/v1/models/unload", {})
+    host.post("/prompt", {"prompt": slow_graph(12.0)})
+    wait_until(lambda: host.get("/queue")["queue_running"])
+
+    status, said = host.ask("/zit/v1/models/preload", {"model": name})
+
+    assert (status, json.loads(said)) == (202, {"loaded": False, "state": "loading when its turn has come"})
+    assert host.get("/zit/v1/models")["held"] == []
+    wait_until(lambda: not host.get("/queue")["queue_pending"])
+    wait_until(lambda: host.get("/zit/v1/models")["held"])
+
+
 def test_the_page_is_told_which_nodes_were_answered_from_the_cache(host, tiny_model):
     def told(events: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, int, int]]:
         return [(data["node"], data["hits"], data["of"]) for kind, data in events if kind == "zit.answered"]

@@ -143,8 +143,9 @@ async def test_a_load_that_hangs_can_be_cancelled(renderer, shelf):
     await until(lambda: shelf.refs and shelf.unclosed() == 0)
 
 
+@pytest.mark.parametrize("asked_for", ["a picture", "a preload"])
 async def test_while_another_renders_the_files_of_the_next_model_are_read_ahead(
-    renderer_with, shelf, tmp_path, caplog
+    renderer_with, shelf, tmp_path, caplog, asked_for
 ):
     """Its load would close what renders, so only the system's page cache can be made ready."""
     caplog.set_level(logging.DEBUG)
@@ -156,7 +157,10 @@ async def test_while_another_renders_the_files_of_the_next_model_are_read_ahead(
     rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
     await until_it_renders(renderer)
     model = ModelRef(source="b", path=path, identity="1")
-    following = asyncio.ensure_future(renderer.render(make_request(model=model), quiet()))
+    if asked_for == "a preload":
+        following = asyncio.ensure_future(renderer.preload(model))
+    else:
+        following = asyncio.ensure_future(renderer.render(make_request(model=model), quiet()))
     await until(lambda: "read 40000000 bytes of 'b' ahead" in caplog.text)
     assert shelf.opened == ["a"]
     shelf.pipeline("a").gate.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 
 import pytest
 
@@ -49,6 +50,21 @@ def test_what_is_read_is_what_was_saved(saved, monkeypatch, piece, slab):
         assert read[name].shape == tensor.shape
         assert torch.equal(read[name].double(), tensor.double())
         assert read[name].data_ptr() % 64 == 0
+
+
+def test_pieces_are_read_side_by_side(saved, monkeypatch):
+    _, files = saved
+    monkeypatch.setattr(weight_reading, "PIECE", 100)
+    together = threading.Barrier(2)
+    first = iter(range(2))
+
+    def wanted():
+        if next(first, None) is not None:
+            together.wait(60)  # one thread alone never gets past it
+        return True
+
+    assert read_tensors(files, wanted=wanted)
+    assert not together.broken
 
 
 def test_another_number_format_is_that_of_torch(saved):

@@ -104,9 +104,10 @@ async def preload(call: Call) -> Answer:
     model = _named(call, await call.json())
     if model is None:
         raise RequestError("model", None, "name the weights")
+    behind = call.service.queue_is_busy()
     coming = asyncio.ensure_future(call.service.preload(model))
     try:
-        state = await _waits(call, model, coming)
+        state = await _waits(call, model, coming, behind)
         if state is None:
             await coming
             return json_answer({"loaded": True, "state": "loaded"})
@@ -117,14 +118,16 @@ async def preload(call: Call) -> Answer:
     return json_answer({"loaded": False, "state": state}, status=202)
 
 
-async def _waits(call: Call, model: ModelRef, coming: asyncio.Future[None]) -> str | None:
-    """Return in words what the weights have to wait for; None once they are there, or could not come."""
+async def _waits(call: Call, model: ModelRef, coming: asyncio.Future[None], behind: bool) -> str | None:
+    """Return in words what the weights have to wait for; None once they are there, or could not come.
+
+    `behind`: something was in the host's queue before them.
+    """
     while not (await asyncio.wait({coming}, timeout=LOOK_SECONDS))[0]:
         holdings = await call.runtime.holdings()
         if holdings is not None and model.source in holdings.waiting:
             return "loading when the render is done" if holdings.running else "loading when its turn has come"
-        is_loading = holdings is not None and holdings.loading == model.source
-        if call.service.has_hosts_queue and not is_loading:
+        if behind:
             return "loading when its turn has come"
     return None
 

@@ -99,14 +99,18 @@ class Service:
         gate: Gate | None = None,
         render: Render | None = None,
         preload: Preload | None = None,
+        queue_is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`render` and `preload` lead to a host's queue; without them the runtime is asked."""
+        """`render` and `preload` lead to a host's queue; without them the runtime is asked.
+
+        `queue_is_busy` says whether what comes into that queue now has to wait.
+        """
         settings = runtime.settings
         self.runtime = runtime
         self.gate = gate or Gate(namespace=settings.namespace)
         self.render: Render = render or runtime.generate
         self.preload: Preload = preload or runtime.preload
-        self.has_hosts_queue = preload is not None
+        self.queue_is_busy = queue_is_busy
         self.board = Board()
         self.catalogue = Catalogue(settings)
         self.limits = Limits(settings)

@@ -45,6 +45,7 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("needs Chromium; ZIT_CHROMIUM names it if it is not on the PATH")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the group browser")
+    playwright.expect.set_options(timeout=60_000)  # its own 5 seconds are short on a busy machine
     with playwright.sync_playwright() as running:
         started = running.chromium.launch(executable_path=path, args=list(FLAGS), timeout=120_000)
         yield started
@@ -61,7 +62,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     def opened(**options: Any) -> Any:
         context = browser.new_context(**{"locale": "en-US", **options})
         contexts.append(context)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         context.route(lambda url: urlsplit(url).hostname not in LOCAL, refuse)
         page = context.new_page()
         page.on("console", lambda said: said.type == "error" and wrong.append(f"console: {said.text}"))

@@ -52,7 +52,8 @@ def test_a_miss_and_then_a_hit_appear_without_reload(real, opened):
         page.get_by_label(label, exact=True).fill(value)
 
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator(".made-miss")).to_contain_text("Rendered in")
+    # The first one imports torch.
+    expect(page.locator(".made-miss")).to_contain_text("Rendered in", timeout=200_000)
     first = page.locator(".made-picture").get_attribute("src")
     expect(page.locator(".latest .answer").first).to_have_attribute("data-outcome", "miss")
     real.runtime.store.flush()

@@ -1,6 +1,6 @@
-"""What the native cache uses of the webui; `host_page.py` has the rest.
+"""What the native cache uses of the webui; the other `host_*.py` have the rest.
 
-When the webui changes, these two are the files to mend: no other imports its modules.
+When the webui changes, these are the files to mend: no other imports its modules.
 
 Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source are read in its source.
 """

@@ -20,7 +20,7 @@ from zit_ext.codecs import SAFETENSORS, CodecError
 from zit_ext.errors import StoreError
 from zit_ext.records import Encoded, Outcome, Request, Result, ResultTier, Status
 
-from . import convert, host
+from . import convert, host, host_checkpoint
 from .keeping import Keeper
 from .native_key import BypassedError, Question, question, state
 from .provenance import Provenance, begun_before
@@ -80,6 +80,10 @@ class NativeCache(host.Script):
                 elem_id=self.elem_id("zit_native_cache"),
             )
         return [switch]
+
+    def before_process(self, p, *arguments):
+        """Before a job of the webui's own: its model is where it was before the tab freed its place."""
+        host_checkpoint.bring_back()
 
     def process(self, p, *arguments):
         """Before anything is loaded for this job: note what is in memory already."""

@@ -54,5 +54,11 @@ class Door:
                     hosts=settings.http_hosts if alone else None,
                     origins=settings.http_origins,
                 )
-                self._service = Service(engine, routes=zit_routes(), gate=gate, render=rendering.answer)
+                self._service = Service(
+                    engine,
+                    routes=zit_routes(),
+                    gate=gate,
+                    render=rendering.answer,
+                    preload=rendering.preload,
+                )
             return self._service

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
-PARTS = ("settings_page", "native_cache", "routes")
+PARTS = ("settings_page", "native_cache", "routes", "tab")
 
 
 def load(name, path, folder=None):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-collect_ignore = ["tiny_checkpoint.py"]  # a program of the webui's own Python
+collect_ignore = ["tiny_checkpoint.py", "fake_page.py"]  # programs of the webui's own Python
 
 
 class Webui:

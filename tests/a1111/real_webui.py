@@ -48,7 +48,7 @@ class RealWebui:
         extensions.mkdir(parents=True)
         (extensions / "zit_ext").symlink_to(ROOT, target_is_directory=True)
         self._call([Path(__file__).with_name("tiny_checkpoint.py"), self.checkout, self.data])
-        self._call([ROOT / "install.py"])
+        self._call([extensions / "zit_ext" / "install.py"])  # it knows the host by its own place
 
     def _call(self, command: Sequence[Path]) -> None:
         done = subprocess.run(

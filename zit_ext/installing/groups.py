@@ -40,6 +40,12 @@ def _chromium(project: Project, environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def _chromium_and_python(project: Project, environ: Mapping[str, str]) -> str | None:
+    if sys.version_info[:2] != (3, 11):
+        return "Python 3.11, for which those versions of Gradio are pinned"
+    return _chromium(project, environ)
+
+
 def _host(project: Project, environ: Mapping[str, str]) -> str | None:
     for name in ("ZIT_COMFYUI_PATH", "ZIT_A1111_PATH"):
         if environ.get(name) and Path(environ[name]).is_dir():
@@ -74,6 +80,12 @@ GROUPS = (
         "the pages, in a real Chromium",
         ("fast", "test", "serve", "browser"),
         _chromium,
+    ),
+    Group(
+        "webui",
+        "the tab for A1111 and Forge, in their two versions of Gradio",
+        ("fast", "test", "zimage", "serve", "browser"),
+        _chromium_and_python,
     ),
     Group("demo", "`install.py demo` and what it prints", ("fast", "test", "zimage")),
     Group("gpu", "renders on a GPU", ("fast", "test", "zimage"), _cuda, required=False),
@@ -123,8 +135,8 @@ def choose(names: Collection[str], project: Project, environ: Mapping[str, str] 
 def selection(chosen: Collection[str]) -> str:
     """Return pytest's mark expression for these groups: a test runs if all its groups are chosen.
 
-    >>> selection(["core", "pipeline"])
-    'not http and not packaging and not comfyui and not browser and not demo and not gpu and not host'
+    >>> selection(["core", "pipeline"])  # doctest: +ELLIPSIS
+    'not http and not packaging and not comfyui and not browser and not webui and not demo and ...'
     >>> selection(["demo"]).partition(" and not pipeline ")[0]
     '(demo)'
     """

@@ -43,6 +43,12 @@ TORCH_BYTES = {
 }
 """The same of torch: a build for the CPU, and one for CUDA with its libraries."""
 
+
+def most_to_download() -> int:
+    """Return how many bytes a whole environment takes at most, about: for who has not looked yet."""
+    return OTHERS_BYTES + TORCH_BYTES.get(sys.platform, TORCH_BYTES["linux"])[1]
+
+
 _LOOK = """
 import importlib.metadata as m, importlib.util as u, json, struct, sys
 def version(name):

@@ -61,7 +61,7 @@ class Progress:
     """In the phase `ready`, which is the last one."""
 
 
-Steps = Iterator[Progress]
+Steps = Generator[Progress, None, None]
 
 
 def provision(

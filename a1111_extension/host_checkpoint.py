@@ -1,0 +1,46 @@
+"""Moves the webui's own checkpoint off the device while Z-Image renders, and back before its next job.
+
+Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source are read in its source.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from modules import sd_models
+
+_away: weakref.ref[Any] | None = None
+
+
+def free() -> bool:
+    """Have the webui's own model leave the device, if one is loaded; tell whether it did.
+
+    `unload_model_weights` would load one first if there is none, and nothing brings it back by itself.
+    """
+    global _away
+    model = sd_models.model_data.sd_model
+    if model is None or is_away():
+        return False
+    move = getattr(sd_models, "send_model_to_cpu", None)
+    if move is None:  # Forge moves its models by itself, and brings them back by itself
+        sd_models.unload_model_weights()
+        return True
+    move(model)
+    _away = weakref.ref(model)
+    return True
+
+
+def is_away() -> bool:
+    return _away is not None and _away() is not None and _away() is sd_models.model_data.sd_model
+
+
+def bring_back() -> bool:
+    """Move the webui's own model back to where it was, if we moved it; tell whether we did."""
+    global _away
+    if not is_away():
+        return False
+    assert _away is not None
+    sd_models.send_model_to_device(_away())
+    _away = None
+    return True

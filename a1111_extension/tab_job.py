@@ -1,0 +1,217 @@
+"""One click on Generate: the tab's fields to requests, and answers to what the webui shows."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zit_ext import policy
+from zit_ext.errors import GenerationStoppedError, RequestError, ZitError
+from zit_ext.http.a1111_fields import SAMPLER, without_loras
+from zit_ext.records import InputImage, LoraRef, ModelRef, Outcome, Request, Result, SchedulerRef
+
+from . import host, host_tab, infotext, rendering, weights
+
+Shown = tuple[Any, str, str, str]
+"""Gallery, generation info (JSON), infotext and log (HTML): the outputs of the webui's panel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What stands in the tab's fields, in their order."""
+
+    prompt: str
+    negative_prompt: str
+    width: float
+    height: float
+    steps: float
+    guidance: float
+    seed: str
+    count: float
+    model: str | None
+    sigmas: str
+    shift: float
+    image: Any
+    """A picture of PIL's, or None."""
+    strength: float
+    free_checkpoint: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture that is shown, and its infotext."""
+
+    result: Result
+    text: str
+    image: Any
+
+
+def generate(task: str, form: Form) -> Shown:
+    """Answer a click: from the store without waiting for anybody, or in the webui's queue."""
+    gallery, told, text, log = _answered(task, form)
+    # Which click this answers: a page shows words that are the same as before only if something is new.
+    return gallery, told, text, f'<div class="zit-log" data-task="{html.escape(task)}">{log}</div>'
+
+
+def _answered(task: str, form: Form) -> Shown:
+    started = time.perf_counter()
+    try:
+        requests = requests_of(form)
+        kept = [rendering.find(each) for each in requests]
+    except ZitError as error:
+        host_tab.is_over(task)  # the progress bar began with the click
+        return _failed(error)
+    if None not in kept:
+        shown = _shown([_made(form, each) for each in kept if each is not None], [])
+        host_tab.is_over(task)
+        return (*shown[:3], shown[3] + _time(time.perf_counter() - started))
+    queued = host_tab.queued(lambda _task: _render(form, requests, kept), failed=[None, "", ""])
+    gallery, told, text, log = queued(task)
+    return gallery, told, text, log
+
+
+def requests_of(form: Form) -> list[Request]:
+    """Return the batch that is asked for. Raises RequestError."""
+    engine = host.engine()
+    prompt, loras = without_loras(form.prompt or "")
+    config = dict(infotext.SIGMAS.get(form.sigmas, {}))
+    if form.shift:
+        config["shift"] = float(form.shift)
+    request = Request(
+        prompt=prompt,
+        negative_prompt=form.negative_prompt or "",
+        seed=_seed(form.seed),
+        width=int(form.width),
+        height=int(form.height),
+        steps=int(form.steps),
+        guidance=float(form.guidance),
+        model=ModelRef(source=weights.model(form.model)),
+        scheduler=SchedulerRef(config=config),
+        loras=tuple(
+            LoraRef(source=weights.lora(each["source"]), strength=each["strength"]) for each in loras
+        ),
+        image=None if form.image is None else _input(form.image),
+        strength=float(form.strength),
+        namespace=engine.settings.namespace,
+    )
+    return policy.batch_of(engine.engine.at_the_door(request), int(form.count))
+
+
+def _seed(text: Any) -> int:
+    try:
+        return int(str(text).strip() or -1)
+    except ValueError:
+        raise RequestError("seed", text, "give a whole number; -1 draws one") from None
+
+
+def _input(image: Any) -> InputImage:
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    return InputImage.of(data.getvalue())
+
+
+def _render(form: Form, requests: Sequence[Request], kept: Sequence[Result | None]) -> Shown:
+    """Make the pictures that are not kept, one after the other."""
+    watcher = host_tab.Watching(len(requests))
+    made: list[Made] = []
+    words: list[str] = []
+    for request, found in zip(requests, kept, strict=True):
+        try:
+            result = found or rendering.render(request, watcher, free_checkpoint=form.free_checkpoint)
+            made.append(_made(form, result))
+        except GenerationStoppedError:
+            words = ["interrupted"]
+        except ZitError as error:
+            if not made:
+                return _failed(error)
+            words = [str(error)]
+            break
+        if not watcher.next_picture():
+            break
+    return _shown(made, words)
+
+
+def _made(form: Form, result: Result) -> Made:
+    model = weights.shown(result.request.model.source)
+    text = infotext.written(
+        result.request, prompt=form.prompt or "", model=model, sigmas=form.sigmas, shift=form.shift
+    )
+    image = host_tab.picture(result.pixels())
+    host_tab.save(image, text, seed=result.request.seed, prompt=result.request.prompt)
+    return Made(result, text, image)
+
+
+def _shown(made: Sequence[Made], words: Sequence[str]) -> Shown:
+    log = "".join(_line(each.result) for each in made)
+    log += "".join(f'<p class="zit-warning">{html.escape(each)}</p>' for each in words)
+    if not made:
+        return None, "", "", f'<div class="zit-answers">{log}</div>'
+    return (
+        [each.image for each in made],
+        json.dumps(_told(made), ensure_ascii=False),
+        host_tab.as_html(made[0].text),
+        f'<div class="zit-answers">{log}</div>',
+    )
+
+
+def _told(made: Sequence[Made]) -> dict[str, Any]:
+    """Return what the webui's save buttons ask for."""
+    first = made[0].result.request
+    return {
+        "prompt": first.prompt,
+        "negative_prompt": first.negative_prompt,
+        "seed": first.seed,
+        "all_seeds": [each.result.request.seed for each in made],
+        "width": first.width,
+        "height": first.height,
+        "sampler_name": SAMPLER,
+        "cfg_scale": first.guidance + 1,
+        "steps": first.steps,
+        "batch_size": 1,
+        "sd_model_name": "Z-Image",
+        "sd_model_hash": "",
+        "styles": [],
+        "index_of_first_image": 0,
+        "infotexts": [each.text for each in made],
+    }
+
+
+def _line(result: Result) -> str:
+    """Return what became of one picture: each word by itself, so that the webui can translate it."""
+    status = result.status
+    parts = [f'<b class="zit-{status.outcome.value}">{status.outcome.value}</b>']
+    if status.outcome is Outcome.HIT:
+        parts.append(f"<span>{status.tier.value}</span>")
+    parts.append(f"<span>{_duration(result.seconds)}</span>")
+    if result.saved_seconds:
+        parts.append(f"<span>saved</span> <span>{_duration(result.saved_seconds)}</span>")
+    if status.outcome is Outcome.MISS and not status.stored:
+        parts.append("<span>not kept</span>")
+    parts.append(f"<span>seed</span> <span>{result.request.seed}</span>")
+    if status.detail:
+        parts.append(f"<span>{html.escape(status.detail)}</span>")
+    warnings = "".join(f'<p class="zit-warning">{html.escape(each)}</p>' for each in result.warnings)
+    return f'<p class="zit-answer" title="{html.escape(status.key or "")}">{" ".join(parts)}</p>{warnings}'
+
+
+def _duration(seconds: float) -> str:
+    """Return so many seconds in words: 4 ms, 0.25 s, 38.2 s."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def _time(seconds: float) -> str:
+    return (
+        "<div class='performance'><p class='time'>Time taken: "
+        f"<wbr><span class='measurement'>{seconds:.2f} sec.</span></p></div>"
+    )
+
+
+def _failed(error: ZitError) -> Shown:
+    return None, "", "", f"<div class='error zit-error'>{html.escape(str(error))}</div>"

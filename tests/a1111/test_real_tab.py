@@ -1,0 +1,146 @@
+"""The tab "Z-Image" in a real A1111, in Chromium: `ZIT_A1111_PATH` names its checkout.
+
+As in `test_real_webui.py`; pictures are rendered by a model server of the Python that runs the tests.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zit_ext.installing.hosts import Host, python_of
+
+from .pages import Tab, end_server
+from .real_webui import RealWebui
+
+Image = pytest.importorskip("PIL.Image", reason="it needs Pillow")
+pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWebui]:
+    checkout = os.environ.get("ZIT_A1111_PATH")
+    if not checkout:
+        pytest.skip("ZIT_A1111_PATH is not set")
+    from zit_ext.models.tiny import build
+
+    root = Path(checkout)
+    named = os.environ.get("ZIT_A1111_PYTHON")
+    python = Path(named) if named else python_of(Host("a1111", root))
+    assert python is not None, "no Python in the checkout: set ZIT_A1111_PYTHON"
+    folder = tmp_path_factory.mktemp("a1111tab")
+    webui = RealWebui(root, python, folder)
+    webui.environ |= {
+        "ZIT_CACHE_DIR": str(folder / "zit"),
+        "ZIT_DATA_DIR": str(folder / "zit-data"),
+        "ZIT_MODEL": str(build(folder / "tiny-z-image")),
+        "ZIT_DEVICE": "cpu",
+        "ZIT_SERVER_PYTHON": sys.executable,
+        "ZIT_SERVER_IDLE_TIMEOUT": "300",
+    }
+    try:
+        webui.set_up()
+        webui.start()
+        webui.txt2img(seed=1)  # loads the webui's own checkpoint
+        yield webui
+    finally:
+        webui.stop()
+        end_server(folder / "zit-data")
+
+
+@pytest.fixture
+def tab(webui: RealWebui, new_page: Callable[..., Any]) -> Tab:
+    theme = os.environ.get("ZIT_THEME", "light")
+    page = new_page(viewport={"width": 1400, "height": 1000}, color_scheme=theme)
+    page.set_default_timeout(120_000)
+    return Tab(page, f"http://127.0.0.1:{webui.port}/?__theme={theme}")
+
+
+def shot(tab: Tab, name: str) -> None:
+    if folder := os.environ.get("ZIT_SHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tab.page.screenshot(path=Path(folder) / f"a1111-{name}.png")
+
+
+def test_a_miss_then_a_hit_with_the_webuis_own_progress_and_files(webui, tab):
+    before = len(webui.saved())
+    tab.small("a lighthouse", steps=8).fill(width=512, height=512).begin()
+    tab.page.locator("#zit_results .progressDiv").wait_for(state="attached")
+    miss = tab.answer()
+    tab.page.locator("#zit_results .progressDiv").wait_for(state="detached")
+    hit = tab.generate()
+    tab.page.locator("#zit_gallery img").first.wait_for()
+    tab.page.locator("#zit_results .progressDiv").wait_for(state="detached")
+    shot(tab, "hit")
+
+    assert miss.startswith("miss"), miss
+    assert hit.startswith("hit memory"), hit
+    assert "saved" in hit
+    assert "Time taken" in hit
+    assert len({path.read_bytes() for path in webui.saved()[before:]}) == 1
+    with Image.open(io.BytesIO(webui.saved()[-1].read_bytes())) as image:
+        assert "Model hash" not in image.info["parameters"]
+        assert "Seed: 7, Size: 512x512, Model: tiny-z-image" in image.info["parameters"]
+
+
+def test_interrupt_ends_a_render_and_half_a_picture_is_not_kept(webui, tab):
+    for _ in range(2):
+        tab.small("long", steps=50, seed=5).fill(width=1024, height=1024).begin()
+        tab.page.locator("#zit_gallery .livePreview img").first.wait_for(state="attached")
+        shot(tab, "progress")
+        tab.press("interrupt")
+        assert "interrupted" in tab.answer()
+    assert webui.txt2img(seed=3)  # the webui's own jobs run as before
+
+
+def test_what_a_picture_says_is_pasted_back_and_the_webuis_checkpoint_stays(webui, tab):
+    def checkpoint() -> Any:
+        return webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+
+    mine = checkpoint()
+    tab.small("a fox, (red:1.2)", seed=11, steps=3).generate()
+    text = tab.infotext()
+    tab.fill(prompt=text, seed=1, steps=8)
+    tab.press("paste")
+    tab.becomes("prompt", "a fox, (red:1.2)")
+    tab.becomes("seed", "11")
+    tab.becomes("steps", "3")
+    assert tab.generate().startswith("hit")
+
+    # The same text in the webui's own tab: nothing there asks for another checkpoint.
+    page = tab.page
+    page.locator("#tabs button").filter(has_text="txt2img").first.click()
+    page.locator("#txt2img_prompt textarea").fill(text)
+    page.locator("#paste").first.click()  # the other one is img2img's
+    page.wait_for_function("document.querySelector('#txt2img_prompt textarea').value == 'a fox, (red:1.2)'")
+    tab.until(lambda: page.locator("#txt2img_seed input").first.input_value() == "11")
+    assert "checkpoint" not in page.locator("#txt2img_override_settings").inner_text().lower()
+    assert checkpoint() == mine
+
+
+def test_a_picture_is_saved_and_sent_to_img2img_by_the_webuis_own_buttons(webui, tab):
+    tab.small("to be sent", seed=13).generate()
+    tab.page.locator("#zit_gallery img").first.wait_for()
+    tab.page.locator("#save_zit").click()
+    tab.until(lambda: list((webui.data / "log").rglob("*.png")))
+    tab.page.locator("#zit_send_to_img2img").click()
+    tab.page.locator("#img2img_image img").first.wait_for()
+
+
+def test_the_webuis_own_checkpoint_comes_back_with_its_next_job(webui, tab):
+    before = webui.txt2img(seed=21, cached=False)
+    tab.small("room", seed=17).generate()
+
+    assert webui.txt2img(seed=21, cached=False) == before
+
+
+def test_the_cache_is_shown_below(tab):
+    tab.unfold("cache").scroll_into_view_if_needed()
+    tab.page.frame_locator("#zit_cache iframe").get_by_text("Hit rate").first.wait_for()
+    shot(tab, "cache")

@@ -248,8 +248,11 @@ def test_a_pip_that_outlives_its_install_py_keeps_the_next_one_out(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is not a signal to one program there")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_it_stops_the_demo_too(checkout, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "all"), (signal.SIGINT, 130, "it alone"), (signal.SIGTERM, 143, "it alone")],
+)
+def test_stopping_it_stops_the_demo_too(checkout, number, code, told):
     made(checkout, "fast", "zimage")
     running = subprocess.Popen(
         [sys.executable, str(checkout.root / "install.py"), "demo", "--wait"],
@@ -262,8 +265,8 @@ def test_stopping_it_stops_the_demo_too(checkout, number, code):
     try:
         assert running.stdout is not None
         assert "--wait" in running.stdout.readline()
-        if number == signal.SIGINT:
-            os.killpg(running.pid, number)  # as a terminal does: to all
+        if told == "all":
+            os.killpg(running.pid, number)  # as a terminal does
         else:
             os.kill(running.pid, number)
         out, errors = running.communicate(timeout=60)

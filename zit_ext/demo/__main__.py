@@ -9,11 +9,13 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from ..errors import ZitError
 from ..models.download import ensure_downloaded
@@ -161,5 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)  # a step that runs is then ended, too
     sys.exit(main())

@@ -15,6 +15,8 @@ from types import FrameType
 from typing import IO, Any
 
 _GRACE_SECONDS = 10.0
+_TOLD_SECONDS = 3.0
+"""After Ctrl-C: who has not ended by then was perhaps not told."""
 
 
 def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -55,7 +57,9 @@ def run(
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        # The terminal has told the other program too.
+        # A terminal has told the other program too, and it tidies up. Who told only this one has not.
+        if not _ends(child, _TOLD_SECONDS) and sys.platform != "win32":
+            child.send_signal(signal.SIGINT)
         _await_end(child)
         raise
     finally:
@@ -170,8 +174,14 @@ def _pass_on(stream: IO[bytes], on_line: Callable[[str], None]) -> None:
 
 
 def _await_end(child: subprocess.Popen[bytes]) -> None:
-    try:
-        child.wait(timeout=_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
+    if not _ends(child, _GRACE_SECONDS):
         child.kill()
         child.wait()
+
+
+def _ends(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -123,13 +123,17 @@ def describe(
         _must_be_trusted(name, known, trusted)
         if known.pack:
             packs[known.pack] = None
-        literals = {each: value for each, value in inputs.items() if not is_link(value)}
+        literals: dict[str, Any] = {}
+        spelled: dict[str, Any] = {}
+        for each, value in inputs.items():
+            if is_link(value):
+                spelled[each] = ["link", *_place(node_of, number, value)]
+            else:
+                literals[each] = value
+                spelled[each] = _spelled(value, name)
         fields: dict[str, Any] = {
             "class": name,
-            "inputs": {
-                each: ["link", *_place(node_of, number, value)] if is_link(value) else _spelled(value, name)
-                for each, value in inputs.items()
-            },
+            "inputs": spelled,
             "changed": _spelled(changed.get(node_id), name),
         }
         if known.pack and "UNIQUE_ID" in known.asks:
@@ -137,7 +141,7 @@ def describe(
         nodes.append(fields)
         signatures[node_id] = repr((name, sorted((each, repr(literals[each])) for each in literals)))
         files += [NamedFile(node_id, number[node_id], each, path) for each, path in files_of(name, literals)]
-        texts += [value for each, value in literals.items() if each in ("text", "prompt") and _says(value)]
+        texts += [literals[each] for each in ("text", "prompt") if _says(literals.get(each))]
     start, slot = _place(node_of, number, link)
     return Described(
         tuple(nodes),
@@ -177,9 +181,9 @@ def _reach(
         raise NotKeyableError("the graph above is too large")
     order[node_id] = None
     inputs = node_of(node_id)["inputs"]
-    for name in sorted(inputs):
-        if is_link(inputs[name]):
-            _reach(node_of, _through(node_of, inputs[name])[0], order, (*above, node_id))
+    links = {name: value for name, value in inputs.items() if is_link(value)}
+    for name in sorted(links):
+        _reach(node_of, _through(node_of, links[name])[0], order, (*above, node_id))
 
 
 def _through(node_of: Callable[[str], Mapping[str, Any]], link: list[Any]) -> tuple[str, int]:

@@ -93,8 +93,16 @@ def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
 def _in(places: Sequence[str], inside: str) -> Iterator[Path]:
     for place in places:
         path = os.path.join(place, inside)  # noqa: PTH118
-        if os.path.isfile(path):  # noqa: PTH113
+        if _is_there(path) and os.path.isfile(path):  # noqa: PTH113
             yield Path(path)
+
+
+def _is_there(path: str) -> bool:
+    """Say whether there is anything of this name: most texts name nothing, and to hear that is cheap here."""
+    try:
+        return os.access(path, os.F_OK)
+    except ValueError:
+        return False
 
 
 def _embedding(name: str, folders: Folders) -> Iterator[Path]:
@@ -117,6 +125,8 @@ def _loose(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     name = text[: marked.start()] if marked else text
     place = getattr(folders, marked[1]) if marked else folders.input
     path = os.path.join(place, name)  # noqa: PTH118 - an absolute name stays as it is
+    if not _is_there(path):
+        return
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except (OSError, ValueError):

@@ -7,6 +7,7 @@ any normalisation, mappings sorted by the bytes of their names.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import struct
@@ -97,11 +98,19 @@ def _spell_float(value: float, out: list[bytes]) -> None:
 
 
 def _spell_text(value: str, out: list[bytes]) -> None:
+    out.append(_short(value) if type(value) is str and len(value) <= 24 else _text(value))
+
+
+def _text(value: str) -> bytes:
     try:
         encoded = value.encode()
     except UnicodeEncodeError as error:
         raise _NoSpellingError(f"holds half a character at {error.start}") from error
-    out.append(b"s%d:" % len(encoded) + encoded)
+    return b"s%d:" % len(encoded) + encoded
+
+
+_short = functools.lru_cache(maxsize=4096)(_text)
+"""The same of names of fields and classes, of which there are few, and each comes often."""
 
 
 def _spell_list(value: Sequence[FieldValue], depth: int, out: list[bytes]) -> None:

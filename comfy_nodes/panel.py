@@ -18,14 +18,15 @@ from zit_ext.renderers.several import InThisProcess
 from zit_ext.runtime import Runtime
 
 from . import host, queueing
+from .missing import told_how_to_add
 from .progress import Progress
 
 log = logging.getLogger(__name__)
 
 Answering = Callable[[Any], Awaitable[Any]]
 
-_made: dict[Runtime, Answering] = {}
-"""The one door to the engine that runs."""
+_made: dict[Runtime, asyncio.Future[Answering]] = {}
+"""The one door to the engine that runs, or is just being made. On the server's loop."""
 
 
 def mount() -> None:
@@ -40,10 +41,17 @@ async def answer(request: Any) -> Any:
     """Answer one of aiohttp's requests."""
     runtime = await asyncio.to_thread(host.engine)
     if runtime not in _made:
-        made = await asyncio.to_thread(_answering, runtime)
         _made.clear()
-        _made[runtime] = made
-    return await _made[runtime](request)
+        # Whoever asks meanwhile waits for this one: there is one service, whoever else leaves.
+        _made[runtime] = asyncio.ensure_future(asyncio.to_thread(_answering, runtime))
+    made = _made[runtime]
+    try:
+        answering = await asyncio.shield(made)
+    except Exception:
+        if _made.get(runtime) is made:
+            del _made[runtime]  # the next one tries again
+        raise
+    return await answering(request)
 
 
 def _answering(runtime: Runtime) -> Answering:
@@ -88,7 +96,8 @@ class Rendering:
 
         def on_hosts_thread() -> Result:
             progress = Progress(1, watcher)
-            result = runtime.generate_blocking(request, progress, progress.interrupted)
+            with told_how_to_add(runtime.settings):
+                result = runtime.generate_blocking(request, progress, progress.interrupted)
             progress.show()
             return result
 
@@ -96,10 +105,16 @@ class Rendering:
 
     async def preload(self, model: ModelRef) -> None:
         """Have weights near the device."""
+        runtime = self._runtime
         if self._is_elsewhere():
-            await self._runtime.preload(model)
-        else:
-            await queueing.in_hosts_queue(lambda: self._runtime.preload_blocking(model, host.interrupted))
+            await runtime.preload(model)
+            return
+
+        def on_hosts_thread() -> None:
+            with told_how_to_add(runtime.settings):
+                runtime.preload_blocking(model, host.interrupted)
+
+        await queueing.in_hosts_queue(on_hosts_thread)
 
     def queue_is_busy(self) -> bool:
         """Say whether what needs the device now has to wait for others in the host's queue."""

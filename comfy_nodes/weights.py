@@ -8,6 +8,7 @@ from zit_ext import ModelRef
 
 from . import host
 from .describing import MODEL
+from .missing import told_how_to_add
 
 io = host.io
 
@@ -36,7 +37,8 @@ class Preload(io.ComfyNode):
     def execute(cls, zit_model=None):
         model = zit_model or ModelRef()
         try:
-            host.engine().preload_blocking(model, host.interrupted)
+            with told_how_to_add(host.engine().settings):
+                host.engine().preload_blocking(model, host.interrupted)
         except CancelledError:
             host.raise_if_interrupted()
             raise

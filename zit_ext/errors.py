@@ -6,6 +6,7 @@ ZitError
 │   └── NotCachedError      .key                      cache=only, and the answer is not there
 ├── ModelError              the weights are not usable
 │   ├── ModelMissingError   .source .remedy
+│   ├── PackageMissingError .package              this Python cannot render
 │   └── OutOfMemoryError    .needed .free .device
 ├── GenerationStoppedError  somebody asked us to stop
 ├── QueueFullError          .limit .retry_after
@@ -61,6 +62,18 @@ class ModelMissingError(ModelError):
         super().__init__(f"no weights for {source!r}: {remedy}")
         self.source = source
         self.remedy = remedy
+
+
+class PackageMissingError(ModelError):
+    """This Python lacks a package that rendering needs."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"rendering Z-Image needs {package}, which is not installed: "
+            "`zit-ext server provision` makes a Python that has it, for the model server; "
+            "or pip install 'zit_ext[zimage]'"
+        )
+        self.package = package
 
 
 class OutOfMemoryError(ModelError):

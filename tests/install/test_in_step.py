@@ -10,7 +10,7 @@ import pytest
 from zit_ext.installing import demo, environment, groups
 from zit_ext.installing.pythons import VERIFIED
 from zit_ext.installing.versions import Requirement, plain, requirements
-from zit_ext.model_server import probing
+from zit_ext.model_server import needs, probing
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,7 +69,7 @@ def test_the_model_server_gets_what_renders_in_the_verified_versions(pyproject, 
 def test_a_python_fits_the_model_server_if_it_fits_the_package(pyproject):
     lines = map(Requirement, pyproject["project"]["optional-dependencies"]["zimage"])
 
-    assert {each.name: each.version for each in lines} == probing.LEAST
+    assert {each.name: each.version for each in lines} == needs.LEAST
 
 
 def test_the_least_torch_is_the_one_of_the_package(pyproject):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ..errors import PackageMissingError
 from ..hookspecs import hookimpl
 from ..records import ModelRef
 
@@ -28,8 +28,4 @@ class ZImage:
         try:
             return self._opens(model)
         except ModuleNotFoundError as error:
-            raise ModelError(
-                f"rendering Z-Image needs {error.name}, which is not installed: "
-                "`zit-ext server provision` makes a Python that has it, for the model server; "
-                "or pip install 'zit_ext[zimage]'"
-            ) from error
+            raise PackageMissingError(str(error.name)) from error

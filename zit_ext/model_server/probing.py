@@ -17,21 +17,9 @@ from ..installing.trouble import SetupError
 from ..installing.versions import parsed, plain, requirements
 from ..plugins import find_plugins
 from ..settings import Settings
+from .needs import LEAST, missing
 
 PINS = Path(__file__).with_name("packages.txt")
-
-LEAST = {
-    "torch": "2.5",
-    "diffusers": "0.36",
-    "transformers": "4.51",
-    "accelerate": "1.0",
-    "peft": "0.15",
-    "safetensors": "0.4.5",
-    "huggingface-hub": "0.34",
-    "numpy": "1.26",
-    "pillow": "10",
-}
-"""Versions that can render; pyproject.toml says the same, and a test keeps the two in step."""
 
 _MB = 1_000_000
 OTHERS_BYTES = 60 * _MB
@@ -83,11 +71,9 @@ class Look:
 
     def unmet(self) -> list[str]:
         """Return what it lacks for Z-Image, in words such as `torch 2.1.2 (2.5 is needed)`."""
-        found = [(name, least, self.packages.get(name)) for name, least in LEAST.items()]
         return [
-            f"{name} {have} ({least} is needed)" if have else f"no {name}"
-            for name, least, have in found
-            if have is None or parsed(have) < parsed(least)
+            f"{name} {have} ({LEAST[name]} is needed)" if (have := self.packages.get(name)) else f"no {name}"
+            for name in missing(self.packages)
         ]
 
 

@@ -32,7 +32,8 @@ from ..installing.trouble import SetupError
 from ..installing.versions import requirements
 from ..settings import Settings
 from .home import ServerHome
-from .probing import LEAST, PINS, Plan, look_at, pinned, plans, requirement_names
+from .needs import LEAST
+from .probing import PINS, Plan, look_at, pinned, plans, requirement_names
 from .provisioned import Provisioned, environ_of, folder_of, provisioned, remember
 from .starting import ServerPython, boot, settings_argument
 from .trial import PROOF

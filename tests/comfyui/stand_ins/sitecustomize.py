@@ -7,10 +7,17 @@ Only for tests on the CPU.
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
 
 NAMES = ("torchvision", "torchaudio")
+HIDDEN = (
+    frozenset(os.environ.get("ZIT_TEST_WITHOUT", "").split())
+    if {"main.py", "pip"} & set(sys.orig_argv)
+    else frozenset()
+)
+"""Packages that are as if they were not installed: in the host and for its pip, not in a model server."""
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -47,3 +54,23 @@ def find_spec(name, package=None, *, installed=importlib.util.find_spec):
 
 importlib.util.find_spec = find_spec
 sys.meta_path.append(Finder())
+
+
+class Without:
+    """Stands in the place of the finder of installed packages, and hides some of them."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition(".")[0] in HIDDEN:
+            return None
+        return importlib.machinery.PathFinder.find_spec(fullname, path, target)
+
+    def find_distributions(self, context):
+        found = importlib.machinery.PathFinder.find_distributions(context)
+        return (each for each in found if each.metadata["Name"] not in HIDDEN)
+
+    def invalidate_caches(self):
+        importlib.machinery.PathFinder.invalidate_caches()
+
+
+if HIDDEN:
+    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Without()

@@ -2,6 +2,7 @@
 
 import { answersView } from "./answers.js";
 import { ask } from "./asking.js";
+import { compareView } from "./chosen.js";
 import { h, icon, replace } from "./dom.js";
 import { entryView } from "./entry.js";
 import { galleryView } from "./gallery.js";
@@ -22,6 +23,7 @@ const VIEWS = {
   models: { title: "nav.models", view: modelsView },
   health: { title: "nav.health", view: healthView },
   entry: { title: "nav.entry", view: entryView, under: "gallery" },
+  compare: { title: "nav.compare", view: compareView, under: "gallery" },
 };
 const THEMES = ["auto", "light", "dark"];
 

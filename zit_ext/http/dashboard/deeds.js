@@ -5,13 +5,57 @@ import { h } from "./dom.js";
 import { takeOver } from "./making.js";
 import { confirmed, copied, say, trying } from "./notices.js";
 import { go } from "./route.js";
-import { t } from "./words.js";
+import { number, t } from "./words.js";
+
+const AT_ONCE = 1000; // keys in one request
 
 /** Pin entries, or let them go again; returns whether it was done. */
 export async function pinning(entries, pin) {
-  const done = await trying(() => post(`v1/entries/${pin ? "pin" : "unpin"}`, { keys: entries.map((each) => each.key) }));
+  const done = await toAll(pin ? "pin" : "unpin", entries);
   if (done) say(t(pin ? "deed.pinned" : "deed.unpinned"));
+  return done;
+}
+
+/** Remove several entries, if the person really wants to; returns whether they are gone. */
+export async function removingAll(entries) {
+  const many = { raw: entries.length, n: number(entries.length) };
+  if (!(await confirmed(t("deed.removeAskAll", many), t("deed.remove")))) return false;
+  const done = await toAll("remove", entries);
+  if (done) say(t("deed.removed"));
+  return done;
+}
+
+// The server does it to all or to none. What went meanwhile needs nothing any more: the others are asked for again.
+async function toAll(deed, entries) {
+  const send = async (keys) => {
+    for (let from = 0; from < keys.length; from += AT_ONCE) {
+      await post(`v1/entries/${deed}`, { keys: keys.slice(from, from + AT_ONCE) });
+    }
+    return true;
+  };
+  const keys = entries.map((each) => each.key);
+  const done = await trying(async () => {
+    try {
+      return await send(keys);
+    } catch (error) {
+      if (error.status !== 404 || keys.length === 1) throw error;
+      return send(await stillThere(keys));
+    }
+  });
   return Boolean(done);
+}
+
+async function stillThere(keys) {
+  const there = [];
+  for (const key of keys) {
+    try {
+      await get(`v1/entries/${key}`);
+      there.push(key);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+    }
+  }
+  return there;
 }
 
 /** Remove an entry, if the person really wants to; returns whether it is gone. */

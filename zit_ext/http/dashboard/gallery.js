@@ -1,6 +1,7 @@
 // What is stored, as pictures. Only what is on the screen is in the document: the list may be as long as it likes.
 
 import { isPicture, thumbnail } from "./asking.js";
+import { Chosen, chosenBar } from "./chosen.js";
 import { download, pinning, removing } from "./deeds.js";
 import { debounced, h, icon, iconButton, replace } from "./dom.js";
 import { may, on, state } from "./live.js";
@@ -21,7 +22,13 @@ export function galleryView(signal, _rest, query) {
   const count = h("p", { class: "gallery-count", role: "status", "data-test": "count" });
   const list = h("ol", { class: "gallery-list", role: "list", "aria-label": t("gallery.title") });
   const nothing = h("div", {});
-  const grid = new Grid(list, pages);
+  const chosen = new Chosen();
+  const grid = new Grid(list, pages, chosen);
+  const bar = chosenBar(chosen);
+  chosen.onchange = () => {
+    bar.draw();
+    grid.mark();
+  };
 
   const search = h("input", { type: "search", id: "search", value: query.get("prompt") ?? "", placeholder: t("gallery.search") });
   const model = choice("model", t("gallery.model"), query.get("model") ?? "", [["", t("gallery.anyModel")], ...modelNames().map((name) => [name, name])]);
@@ -69,6 +76,7 @@ export function galleryView(signal, _rest, query) {
       event.preventDefault();
       search.focus();
     }
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) chosen.clear();
   }, { signal });
   list.addEventListener("keydown", (event) => grid.key(event));
   new ResizeObserver(() => grid.draw()).observe(list);
@@ -91,6 +99,7 @@ export function galleryView(signal, _rest, query) {
     count,
     nothing,
     list,
+    bar.element,
   );
 }
 
@@ -103,9 +112,10 @@ const modelNames = () => [...new Set([...(state.models?.names ?? []), ...(state.
 
 /** Places entries in rows and columns; makes elements for what is near the screen, and drops the others. */
 class Grid {
-  constructor(list, pages) {
+  constructor(list, pages, chosen) {
     this.list = list;
     this.pages = pages;
+    this.chosen = chosen;
     this.shown = new Map(); // place -> {element, entry}
     this.frame = 0;
   }
@@ -153,7 +163,7 @@ class Grid {
     let item = this.shown.get(place);
     if (!item || item.entry !== entry) {
       const focused = item?.element.contains(document.activeElement);
-      const element = entry ? card(entry, place, this.pages.total) : h("li", { class: "picture waiting", "aria-hidden": "true" });
+      const element = entry ? card(entry, place, this.pages.total, this) : h("li", { class: "picture waiting", "aria-hidden": "true" });
       if (item) item.element.replaceWith(element);
       else this.list.append(element);
       item = { element, entry };
@@ -168,7 +178,29 @@ class Grid {
     style.transform = `translate(${column * (this.side + GAP)}px, ${row * this.row + shift}px)`;
   }
 
+  /** Choose what stands at a place, or let go of it; with `far`, all that is known from the last one to there. */
+  choose(place, yes, far) {
+    const from = far && this.chosen.last !== null ? this.chosen.last : place;
+    const entries = [];
+    for (let each = Math.min(from, place); each <= Math.max(from, place); each += 1) {
+      const entry = this.pages.at(each);
+      if (entry) entries.push(entry);
+    }
+    this.chosen.last = place;
+    this.chosen.put(entries, yes);
+  }
+
+  /** Show which are chosen. */
+  mark() {
+    this.list.classList.toggle("choosing", this.chosen.entries.size > 0);
+    for (const { element, entry } of this.shown.values()) {
+      const box = entry && element.querySelector(".choose");
+      if (box) box.checked = this.chosen.has(entry.key);
+    }
+  }
+
   key(event) {
+    if (event.target.matches(".choose") && event.key === " ") return;
     const from = Number(event.target.closest("li")?.dataset.place ?? NaN);
     if (Number.isNaN(from)) return;
     const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns, Home: -from, End: this.pages.total - 1 - from };
@@ -178,6 +210,7 @@ class Grid {
       return;
     }
     const entry = this.pages.at(from);
+    if (entry && event.key === "x") this.choose(from, !this.chosen.has(entry.key), false);
     if (!entry || !may("admin")) return;
     if (event.key === "p") pinning([entry], !entry.pinned);
     if (event.key === "Delete") removing(entry);
@@ -199,7 +232,7 @@ class Grid {
   }
 }
 
-function card(entry, place, total) {
+function card(entry, place, total, grid) {
   const words = entry.prompt ?? t("prompt.hidden");
   const picture = isPicture(entry) ? h("img", { src: thumbnail(entry, 256), alt: "", loading: "lazy", decoding: "async" }) : h("span", { class: "no-picture" }, icon("bolt"), entry.media_type.replace("application/", ""));
   picture.addEventListener("error", () => picture.classList.add("broken"));
@@ -214,6 +247,13 @@ function card(entry, place, total) {
       h("span", { class: "picture-words" }, words),
       h("span", { class: "picture-more" }, h("span", {}, ago(entry.created_at)), entry.uses > 0 && h("span", { class: "uses" }, t("gallery.uses", { raw: entry.uses, n: number(entry.uses) }))),
     ),
+    h("input", {
+      type: "checkbox",
+      class: "choose",
+      checked: grid.chosen.has(entry.key),
+      "aria-label": t("choose.this", { prompt: words }),
+      onclick: (event) => grid.choose(place, event.target.checked, event.shiftKey),
+    }),
     h(
       "div",
       { class: "picture-deeds" },

@@ -62,6 +62,50 @@ def test_lists_can_be_narrowed_in_every_way(filled, clock):
     assert select(filled, model="base", namespace="ann", prompt="lighthouse", limit=1) == [2]
 
 
+def test_pages_of_a_search_say_how_many_there_are_and_see_every_change(filled, clock):
+    def page(**wanted):
+        entries, total = filled.page(Selection(prompt="number", limit=2, **wanted))
+        return numbers(entries), total
+
+    assert page() == ([5, 4], 6)
+    assert page(offset=4) == ([1, 0], 6)
+    assert page(offset=6) == ([], 6)
+    assert page(order="oldest") == ([0, 1], 6)
+    assert page(namespace="ann", offset=2) == ([1, 0], 4)
+    kept(filled, 6, namespace="bob")
+    assert page() == ([6, 5], 7)
+    filled.remove([asked(4, namespace="bob").key])
+    assert page(offset=2) == ([3, 2], 6)
+    assert page(pinned=True) == ([], 0)
+    filled.pin([asked(2, namespace="ann").key])
+    assert page(pinned=True) == ([2], 1)
+    filled.find(asked(0, namespace="ann"))
+    filled.flush()
+    assert page(order="used")[0][0] == 0
+    assert page(stale=True) == ([], 0)
+    clock.advance(2000)
+    assert page(stale=True) == ([5], 1)
+    whole = Selection(limit=2, offset=1)
+    assert filled.page(whole) == (filled.entries(whole), 6)
+    with pytest.raises(RequestError, match="newest"):
+        filled.page(Selection(prompt="a", order="e.id; DROP TABLE entries"))
+
+
+def test_a_page_of_a_search_that_was_made_already_looks_at_no_prompt_again(filled):
+    looked = []
+
+    def page(offset):
+        with filled._readers.lend() as db:
+            db.set_trace_callback(lambda statement: looked.append("LIKE" in statement))
+        assert len(filled.page(Selection(prompt="number", limit=2, offset=offset))[0]) == 2
+        assert looked
+        return any(looked)
+
+    assert page(0)
+    looked.clear()
+    assert not page(2)
+
+
 @pytest.mark.parametrize(
     ("order", "first"),
     [("newest", 5), ("oldest", 0), ("largest", 5), ("smallest", 0), ("cost", 5), ("used", 1), ("uses", 1)],

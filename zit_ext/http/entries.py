@@ -104,21 +104,20 @@ async def entries(call: Call) -> Answer:
     counted = flag("total", query.pop("total", "false"))
     selection = selection_of(call, query)
     store = call.runtime.store
-    # One more than asked for says whether there are more. Counting goes on beside it.
-    one_more = replace(selection, limit=selection.limit + 1)
-    listing = asyncio.to_thread(store.entries, one_more)
-    if counted:
-        found, total = await asyncio.gather(listing, asyncio.to_thread(store.count, selection))
+    if counted or selection.reads_texts:
+        page, total = await asyncio.to_thread(store.page, selection)
+        more = selection.offset + selection.limit < total
     else:
-        found, total = await listing, None
-    page = found[: selection.limit]
+        # One more than asked for says whether there are more.
+        found = await asyncio.to_thread(store.entries, replace(selection, limit=selection.limit + 1))
+        page, more, total = found[: selection.limit], len(found) > selection.limit, None
     told: dict[str, Any] = {
         "entries": [shown(call, each) for each in page],
         "offset": selection.offset,
         "limit": selection.limit,
-        "more": len(found) > len(page),
+        "more": more,
     }
-    if total is not None:
+    if counted:
         told["total"] = total
     return json_answer(told)
 

@@ -56,6 +56,17 @@ class Administration(Running):
         """Return how many entries fit, whatever the selection's limit."""
         return self._read(lambda db: details.count(db, selection, self._now()))
 
+    def page(self, selection: Selection) -> tuple[list[Entry], int]:
+        """Return the entries that fit and how many would without the limit; a page has 1 to 500."""
+
+        def read(db: sqlite3.Connection) -> tuple[list[Entry], int]:
+            if selection.reads_texts:
+                return self._searches.page(db, selection, self._now())
+            now = self._now()
+            return details.select(db, selection, now), details.count(db, selection, now)
+
+        return self._read(read)
+
     def entry(self, key: str) -> EntryDetails | None:
         """Return the entry whose key begins so. Raises RequestError if several do, or none can."""
         return self._read(lambda db: details.details_of(db, self._place.dictionaries, key))

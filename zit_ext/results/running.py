@@ -32,6 +32,7 @@ from .network_folders import network_file_system
 from .owners import Owner
 from .room import Caps
 from .scribe import Score
+from .searches import Searches
 from .timekeeping import Timekeeper
 from .uses import Uses
 from .waiting import Waiting
@@ -70,6 +71,7 @@ class Running:
         self._disk = disk or Disk()
         self._memory = Memory(settings.memory_bytes)
         self._uses = Uses()
+        self._searches = Searches()
         self._waiting: dict[str, Waiting] = {}
         self._queued = 0
         self._reported: set[str] = set()

@@ -54,6 +54,18 @@ class Selection:
         chosen = f"SELECT e.id FROM entries e {joins}{where}{order} LIMIT ? OFFSET ?"
         return f"WHERE e.id IN ({chosen}) {order}", [*values, self.limit or -1, self.offset]
 
+    @property
+    def reads_texts(self) -> bool:
+        """It looks at every prompt or model: that takes time."""
+        return self.prompt is not None or self.model is not None
+
+    def places(self, now: float) -> tuple[str, list[object]]:
+        """Return the SELECT of the rows of all that fit, in order, and its values."""
+        if self.order not in ORDERS:
+            raise RequestError("order", self.order, f"allowed is one of {', '.join(ORDERS)}")
+        joins, where, values = self._conditions(now)
+        return f"SELECT e.id FROM entries e {joins}{where}ORDER BY {ORDERS[self.order]}", values
+
     def counting(self, now: float) -> tuple[str, list[object]]:
         """Return the SELECT that counts all that fit, whatever the limit, and its values."""
         joins, where, values = self._conditions(now)

@@ -106,6 +106,8 @@ _NOT_IN_THE_PICTURE = frozenset(
         "hr_checkpoint_info",
         # Made of the fields, and made anew for each batch.
         *("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc", "c", "uc", "hr_c", "hr_uc", "sampler"),
+        # What the batches before have left (Forge).
+        *("latents_after_sampling", "pixels_after_sampling", "extra_result_images"),
         *("rng", "step_multiplier", "firstpass_steps", "is_using_inpainting_conditioning", "is_hr_pass"),
         # What the cache puts in their place for this batch; another's is a bypass before this.
         *("setup_conds", "sample"),

@@ -2,7 +2,8 @@
 
 When the webui changes, these are the files to mend: no other imports its modules.
 
-Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source are read in its source.
+Verified with AUTOMATIC1111 1.10.1 and Forge (docs/hosts.md). Facts without another source are read in
+their source.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import dataclasses
 import functools
 import html
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,11 @@ from typing import Any
 from modules import (
     devices,
     extensions,
-    extra_networks,
     paths,
     processing,
     script_callbacks,
     scripts,
-    sd_hijack,
-    sd_models,
     sd_samplers,
-    sd_unet,
-    sd_vae,
     shared,
 )
 
@@ -180,123 +175,7 @@ def _defaults(script: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-# What renders
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """The checkpoint in memory, and the files it came from."""
-
-    model: Any
-    checkpoint: str
-    vae: str | None
-    config: str
-
-
-def loaded_model(model: Any = None) -> LoadedModel | None:
-    """Return what is loaded; never loads anything (`shared.sd_model` would)."""
-    model = sd_models.model_data.sd_model if model is None else model
-    if model is None:
-        return None
-    vae = getattr(model, "loaded_vae_file", sd_vae.loaded_vae_file)
-    return LoadedModel(model, model.sd_checkpoint_info.filename, vae, str(getattr(model, "used_config", "")))
-
-
-def keeps_checkpoints_in_ram() -> bool:
-    """Tell whether weights may come from a copy in RAM instead of the file."""
-    return shared.opts.sd_checkpoint_cache > 0 or shared.opts.sd_vae_checkpoint_cache > 0
-
-
-@dataclass(frozen=True)
-class LoadedLora:
-    """One LoRA as the webui applies it now."""
-
-    name: str
-    network: Any
-    path: str
-    mtime: float
-    strengths: tuple[Any, ...]
-
-
-def _networks() -> Any:
-    """Return the built-in Lora extension's module: it is imported under this name."""
-    module = sys.modules.get("networks")
-    return module if hasattr(module, "loaded_networks") else None
-
-
-def loras() -> list[LoadedLora]:
-    """Return the LoRAs in effect, in their order."""
-    networks = _networks()
-    return [
-        LoadedLora(
-            each.name,
-            each,
-            each.network_on_disk.filename,
-            each.mtime,
-            (each.te_multiplier, each.unet_multiplier, each.dyn_dim),
-        )
-        for each in (networks.loaded_networks if networks else ())
-    ]
-
-
-def loras_in_memory() -> list[Any]:
-    networks = _networks()
-    return [*networks.networks_in_memory.values(), *networks.loaded_networks] if networks else []
-
-
-def lora_file(name: str) -> str | None:
-    """Return the file that a LoRA's name stands for; None if there is none."""
-    networks = _networks()
-    if networks is None:
-        return None
-    by_name = networks.available_networks
-    known = (
-        by_name if name.lower() in networks.forbidden_network_aliases else networks.available_network_aliases
-    )
-    found = known.get(name)
-    return None if found is None else found.filename
-
-
-def loras_had_errors() -> bool:
-    lora = extra_networks.extra_network_registry.get("lora")
-    return bool(getattr(lora, "errors", None))
-
-
-def has_hypernetworks() -> bool:
-    return bool(getattr(shared, "loaded_hypernetworks", ()))
-
-
-def extra_network_names() -> set[str]:
-    return {*extra_networks.extra_network_registry, *extra_networks.extra_network_aliases}
-
-
-def embeddings() -> dict[str, Any]:
-    """Return the textual inversions in memory by name: tensors, or dicts of tensors."""
-    return {name: each.vec for name, each in sd_hijack.model_hijack.embedding_db.word_embeddings.items()}
-
-
-def upscaler_file(name: str) -> str | None:
-    """Return the file of an upscaler's weights, None for one that has none."""
-    for each in shared.sd_upscalers:
-        if each.name == name:
-            return each.data_path or None
-    return None
-
-
-def has_other_unet() -> bool:
-    """Tell whether something else than the checkpoint's own UNet runs, such as TensorRT."""
-    return sd_unet.current_unet is not None
-
-
-def precision() -> dict[str, str]:
-    """Return what the numbers are computed in; an out-of-range VAE may change it in mid-job."""
-    names = ("dtype", "dtype_vae", "dtype_unet", "dtype_inference", "unet_needs_upcast", "fp8", "device")
-    found = {name: str(getattr(devices, name, None)) for name in names}
-    return {**found, "attention": str(sd_hijack.model_hijack.optimization_method)}
-
-
-def device() -> str:
-    return str(devices.device)
+# Which webui this is
 
 
 @functools.cache
@@ -345,7 +224,8 @@ def forget_conditions(p: Any) -> None:
     """
     for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
         if hasattr(p, name):
-            setattr(p, name, [None, None])
+            # Forge's are longer by what the encoding told the infotext.
+            setattr(p, name, [None] * len(getattr(p, name)))
 
 
 def stacked(samples: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 from modules import sd_models
 
+from .host_weights import is_forge
+
 _away: weakref.ref[Any] | None = None
 
 
@@ -23,7 +25,8 @@ def free() -> bool:
     if model is None or is_away():
         return False
     move = getattr(sd_models, "send_model_to_cpu", None)
-    if move is None:  # Forge moves its models by itself, and brings them back by itself
+    if move is None or is_forge():
+        # Forge moves its models by itself, and brings them back by itself; what moves them here does nothing.
         sd_models.unload_model_weights()
         return True
     move(model)

@@ -20,14 +20,14 @@ from zit_ext.codecs import SAFETENSORS, CodecError
 from zit_ext.errors import StoreError
 from zit_ext.records import Encoded, Outcome, Request, Result, ResultTier, Status
 
-from . import convert, host, host_checkpoint
+from . import convert, host, host_checkpoint, host_weights
 from .keeping import Keeper
 from .native_key import BypassedError, Question, question, state
 from .provenance import Provenance, begun_before
 
 log = logging.getLogger("zit_ext")
 
-_provenance = Provenance(host.process_started(), watched_from_start=host.loaded_model() is None)
+_provenance = Provenance(host.process_started(), watched_from_start=host_weights.loaded_model() is None)
 """Outlives "Reload UI", as the weights do."""
 _keeper = Keeper()
 
@@ -35,28 +35,29 @@ _keeper = Keeper()
 def register() -> None:
     """Ask the webui to tell us what it loads. Once for each "Reload UI": it forgets its callbacks."""
     host.script_callbacks.on_model_loaded(_note_model)
-    loaded = host.loaded_model()
+    loaded = host_weights.loaded_model()
     if loaded is not None and not _provenance.knows(loaded.model):
         _provenance.note(loaded.model, _files_of(loaded))
 
 
 def _note_model(model: Any) -> None:
-    loaded = host.loaded_model(model)
+    loaded = host_weights.loaded_model(model)
     if loaded is not None:
         now = time.time()
-        ram = host.keeps_checkpoints_in_ram()
+        ram = host_weights.keeps_checkpoints_in_ram()
         begun = None if ram else min(begun_before(path, now) for path in _files_of(loaded))
         _provenance.note(model, _files_of(loaded), loaded_after=begun)
 
 
 def _note_loras(loaded_after: float | None) -> None:
-    for network in host.loras_in_memory():
+    for network in host_weights.loras_in_memory():
         path = network.network_on_disk.filename
-        _provenance.note_named(network.name, network, path, loaded_after=loaded_after)
+        name = host_weights.lora_name(network)
+        _provenance.note_named(name, network, path, loaded_after=loaded_after)
 
 
-def _files_of(loaded: host.LoadedModel) -> list[str]:
-    return [path for path in (loaded.checkpoint, loaded.config, loaded.vae) if path]
+def _files_of(loaded: host_weights.LoadedModel) -> list[str]:
+    return [path for path in loaded.files.values() if path]
 
 
 class NativeCache(host.Script):
@@ -219,7 +220,7 @@ class Batch:
             return None, "not kept: it was interrupted"
         if written.is_torn or not all(map(convert.is_plain, written.written.values())):
             return None, "not kept: its infotext cannot be kept"
-        if host.loras_had_errors():
+        if host_weights.loras_had_errors():
             return None, "not kept: a LoRA had errors"
         if state() != asked.checked:
             return None, "not kept: settings changed while it was rendered"

@@ -18,7 +18,7 @@ from zit_ext.models.installation import packages
 from zit_ext.models.weight_files import SeenFile
 from zit_ext.records import FieldValue, Fingerprint
 
-from . import convert, host
+from . import convert, host, host_weights
 from .provenance import Provenance, UntraceableError
 
 SCHEMA = 1
@@ -35,6 +35,16 @@ _VISIBLE_IN_THE_JOB = frozenset(
     }
 )
 """Scripts whose whole effect is in the job or the options by the time that samples are made."""
+_TOLD_BY_ARGUMENTS = (
+    "scripts/",
+    "modules/processing_scripts/",
+    *("extensions-builtin/extra-options-section/", "extensions-builtin/soft-inpainting/"),
+    *("extensions-builtin/hypertile/", "extensions-builtin/sd_forge_freeu/"),
+    *("extensions-builtin/sd_forge_kohya_hrfix/", "extensions-builtin/sd_forge_neveroom/"),
+    *("extensions-builtin/sd_forge_perturbed_attention/", "extensions-builtin/sd_forge_stylealign/"),
+)
+"""The webui's own scripts whose effect is told by their arguments. Others of Forge's read models of their
+own, or keep something from job to job."""
 _MAKE_JOBS = frozenset({"scripts/xyz_grid.py", "scripts/prompt_matrix.py", "scripts/prompts_from_file.py"})
 """Scripts that make ordinary jobs, one after the other."""
 _AFTER_THE_SEAM = frozenset(
@@ -91,7 +101,7 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
         options = host.options()
         files, weights = _weights(p, provenance)
         texts = _texts(p)
-        vectors = host.embeddings()
+        vectors = host_weights.embeddings()
         named = convert.named_in(vectors, texts)
         fields = {
             "schema": SCHEMA,
@@ -108,8 +118,8 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
             "weights": weights,
             "embeddings": convert.spelled({name: vectors[name] for name in named}),
             "webui": _version_digest(),
-            "precision": host.precision(),
-            "environment": torch_environment.record({}, host.device()),
+            "precision": host_weights.precision(),
+            "environment": torch_environment.record({}, host_weights.device()),
             "packages": _packages_digest(),
         }
         return Question(
@@ -127,7 +137,7 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
 def state() -> bytes:
     """Return what a render must not have changed: options, precision and torch's switches."""
     options = convert.option_fields(host.options(), host.OPTION_PREFIX)
-    return canonical_bytes([options, host.precision(), torch_environment.live_flags()])
+    return canonical_bytes([options, host_weights.precision(), torch_environment.live_flags()])
 
 
 def _must_be_ordinary(p: Any) -> None:
@@ -147,15 +157,18 @@ def _must_be_ordinary(p: Any) -> None:
             raise BypassedError("hires_preview", "hires with an upscaler and TAESD previews")
     if p.enable_hr and options.get("save_images_before_highres_fix") and p.save_samples():
         raise BypassedError("hires_saving", "pictures before hires are saved while rendering")
+    modules = getattr(p, "hr_additional_modules", None)
+    if p.enable_hr and modules is not None and "Use same choices" not in modules:
+        raise BypassedError("second_model", "other modules are loaded for hires while rendering")
     for part in ("sd_vae_encode_method", "sd_vae_decode_method"):
         if options.get(part, "Full") != "Full":
             raise BypassedError("approximate_vae", f"{part} is {options[part]}")
     hypertile = ("hypertile_enable_unet", "hypertile_enable_unet_secondpass", "hypertile_enable_vae")
     if any(options.get(each) for each in hypertile):
         raise BypassedError("hypertile", "Hypertile's tiles depend on the pictures before")
-    if host.has_other_unet():
+    if host_weights.has_other_unet():
         raise BypassedError("other_unet", "another UNet than the checkpoint's is in use")
-    if host.has_hypernetworks():
+    if host_weights.has_hypernetworks():
         raise BypassedError("hypernetwork", "a hypernetwork is in use")
 
 
@@ -171,7 +184,7 @@ def _script_fields(p: Any, ours: Any) -> list[FieldValue]:
         hooks = script.hooks - _AFTER_THE_SEAM
         if not hooks or script.path in _VISIBLE_IN_THE_JOB:
             continue
-        if script.is_builtin:
+        if script.is_builtin and script.path.startswith(_TOLD_BY_ARGUMENTS):
             fields.append([script.path, convert.spelled(script.arguments, script.title)])
             continue
         if "post_sample" in hooks:
@@ -207,15 +220,12 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _weights(p: Any, provenance: Provenance) -> tuple[dict[str, SeenFile], FieldValue]:
-    loaded = host.loaded_model()
+    loaded = host_weights.loaded_model()
     if loaded is None:
         raise BypassedError("no_model", "no checkpoint is loaded")
-    files = {
-        "checkpoint": provenance.file_of(loaded.model, loaded.checkpoint),
-        "config": provenance.file_of(loaded.model, loaded.config),
-    }
-    if loaded.vae:
-        files["vae"] = provenance.file_of(loaded.model, loaded.vae)
+    if not host_weights.is_up_to_date():
+        raise BypassedError("no_model", "another checkpoint was chosen while this one renders")
+    files = {part: provenance.file_of(loaded.model, path) for part, path in loaded.files.items()}
     loras = _loras(p, files, provenance)
     _upscaler(p, files, provenance)
     return files, loras
@@ -228,29 +238,35 @@ def _loras(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> FieldV
     ]
     for _, data in networks:
         for name, each in data.items():
-            if name not in _LORA and each and name in host.extra_network_names():
+            if name not in _LORA and each and name in host_weights.extra_network_names():
                 raise BypassedError(
                     "unknown_network", f"<{name}:...> in the prompt is not known to the cache"
                 )
     fields: list[FieldValue] = []
-    for index, lora in enumerate(host.loras()):
+    for index, lora in enumerate(host_weights.loras()):
         seen = provenance.file_of(lora.network, lora.path)
         if abs(seen.mtime_ns / 1e9 - lora.mtime) > 1e-6:  # the same number, by two ways of division
             raise UntraceableError(f"the LoRA {lora.name} has changed since it was loaded")
-        # The webui compares names and strengths, and leaves layers as they are if those are the same.
+        # The webui compares names (Forge: paths) and strengths, and leaves layers as they are if those are
+        # the same.
         provenance.must_be_first(lora.name, seen)
         files[f"lora.{index}"] = seen
         fields.append(convert.spelled(lora.strengths))
-    in_memory = {each.network_on_disk.filename: each for each in host.loras_in_memory()}
+    in_memory = {each.network_on_disk.filename: each for each in host_weights.loras_in_memory()}
     if p.enable_hr:
         asked = [each for name, items in networks[1][1].items() if name in _LORA for each in items]
         for index, each in enumerate(asked):
             name = str(each.positional[0])
-            path = host.lora_file(name)
+            path = host_weights.lora_file(name)
             if path is not None:
                 held = in_memory.get(path)
-                seen = provenance.file_now(path) if held is None else provenance.file_of(held, path)
-                provenance.must_be_first(name, seen)
+                if held is not None:
+                    seen = provenance.file_of(held, path)
+                elif host_weights.holds_loras_unseen():
+                    seen = provenance.file_since_start(path)
+                else:
+                    seen = provenance.file_now(path)
+                provenance.must_be_first(name if held is None else host_weights.lora_name(held), seen)
                 files[f"hires_lora.{index}"] = seen
             fields.append(["hires", convert.spelled(each.items), path is not None])
     return fields
@@ -258,7 +274,7 @@ def _loras(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> FieldV
 
 def _upscaler(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> None:
     if p.enable_hr and p.latent_scale_mode is None and p.hr_upscaler not in (None, "None"):
-        path = host.upscaler_file(p.hr_upscaler)
+        path = host_weights.upscaler_file(p.hr_upscaler)
         if path is not None:
             # Some are kept in memory once they are loaded, and nobody can ask which.
             files["upscaler"] = provenance.file_since_start(path)

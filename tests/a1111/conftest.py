@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
-collect_ignore = ["tiny_checkpoint.py", "fake_page.py"]  # programs of the webui's own Python
+collect_ignore = ["tiny_checkpoint.py", "tiny_forge_checkpoint.py", "tiny_lora.py", "fake_page.py"]
+"""Programs of the webui's own Python."""
 
 
 class Webui:
     """A fake webui with the extension in it. Each is one process: what it holds in memory is its own."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, forge: bool = False) -> None:
+        from .fake_forge import FakeForge
         from .fake_webui import FakeWebui, Txt2Img, process_images
 
         for name in [each for each in sys.modules if each.partition(".")[0] == "a1111_extension"]:
             del sys.modules[name]
-        self.fake = FakeWebui(folder)
+        self.fake: Any = (FakeForge if forge else FakeWebui)(folder)
         for name, module in self.fake.modules.items():
             monkeypatch.setitem(sys.modules, name, module)
         self.native_cache = importlib.import_module("a1111_extension.native_cache")
@@ -94,14 +96,14 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.fixture
 def start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_folders: None
-) -> Iterator[Callable[[], Webui]]:
+) -> Iterator[Callable[..., Webui]]:
     """Start a webui; a second call is the webui after a restart."""
     from zit_ext import shared_runtime
 
-    def started() -> Webui:
+    def started(**kind: bool) -> Webui:
         if shared_runtime._shared is not None:
             shared_runtime._shared.close()
-        return Webui(tmp_path / "webui", monkeypatch)
+        return Webui(tmp_path / "webui", monkeypatch, **kind)
 
     yield started
     for name in [each for each in sys.modules if each.partition(".")[0] == "a1111_extension"]:
@@ -109,5 +111,5 @@ def start(
 
 
 @pytest.fixture
-def webui(start: Callable[[], Webui]) -> Webui:
+def webui(start: Callable[..., Webui]) -> Webui:
     return start()

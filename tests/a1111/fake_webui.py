@@ -54,12 +54,25 @@ class FakeWebui:
         held.te_multiplier = held.unet_multiplier = strength
         networks.loaded_networks.append(held)
 
-    def _modules(self) -> dict[str, ModuleType]:
-        def module(name: str, **content: Any) -> ModuleType:
-            made = ModuleType(name)
-            made.__dict__.update(content)
-            return made
+    def begin_loras(self) -> None:
+        """Forget which LoRAs are applied: those of the next batch come."""
+        self.modules["networks"].loaded_networks.clear()
 
+    def applied(self) -> list[tuple[bytes, Any]]:
+        """Return weights and strengths of the LoRAs in effect."""
+        loaded = self.modules["networks"].loaded_networks
+        return [(each.weights, each.unet_multiplier) for each in loaded]
+
+    def vectors(self) -> dict[str, Any]:
+        """Return the textual inversions in memory."""
+        database = self.modules["modules.sd_hijack"].model_hijack.embedding_db
+        return {name: each.vec for name, each in database.word_embeddings.items()}
+
+    def told_by_encoding(self) -> dict[str, Any]:
+        told: dict[str, Any] = self.modules["modules.sd_hijack"].model_hijack.extra_generation_params
+        return told
+
+    def _modules(self) -> dict[str, ModuleType]:
         state = SimpleNamespace(interrupted=False, skipped=False, jobs=0)
         state.nextjob = lambda: setattr(state, "jobs", state.jobs + 1)
         hijack = SimpleNamespace(
@@ -131,6 +144,12 @@ class FakeWebui:
             "gradio": gradio,
             **{f"modules.{name}": each for name, each in made.items()},
         }
+
+
+def module(name: str, **content: Any) -> ModuleType:
+    made = ModuleType(name)
+    made.__dict__.update(content)
+    return made
 
 
 class Model:
@@ -291,8 +310,8 @@ class Txt2Img:
     def setup_conds(self) -> None:
         if self.cached_c[0] != self.prompts:
             self.webui.encodes += 1
-            networks = self.webui.modules["networks"].loaded_networks
-            encoded = (self.prompts, f"conditions of {self.prompts[0]} {[each.weights for each in networks]}")
+            weights = [each for each, _ in self.webui.applied()]
+            encoded = (self.prompts, f"conditions of {self.prompts[0]} {weights}")
             owner = self if "cached_c" in vars(self) else type(self)
             owner.cached_c = encoded
         self.c = self.cached_c[1]
@@ -304,8 +323,7 @@ class Txt2Img:
         self.webui.during_render(self)
         self.extra_generation_params["Schedule type"] = "Karras"
         self.sampler = SimpleNamespace(eta=1.0)
-        networks = self.webui.modules["networks"]
-        loras = [(each.weights, each.unet_multiplier) for each in networks.loaded_networks]
+        loras = self.webui.applied()
         seen = [
             conditions,
             self.steps,
@@ -325,14 +343,12 @@ class Txt2Img:
     def model_and_options(self) -> Any:
         options = self.webui.options
         layers = options.CLIP_stop_at_last_layers
-        vectors = self.webui.modules["modules.sd_hijack"].model_hijack.embedding_db.word_embeddings
-        return [self.sd_model.weights, layers, {name: each.vec.tolist() for name, each in vectors.items()}]
+        vectors = {name: each.tolist() for name, each in self.webui.vectors().items()}
+        return [self.sd_model.weights, layers, vectors]
 
 
 def process_images(p: Txt2Img) -> SimpleNamespace:
     """Run a job as `modules.processing.process_images_inner` does; return pictures and infotexts."""
-    hijack = p.webui.modules["modules.sd_hijack"].model_hijack
-    networks = p.webui.modules["networks"]
     pictures, infotexts = [], []
     count = p.batch_size * p.n_iter
     p.all_prompts = [p.prompt] * count
@@ -345,12 +361,12 @@ def process_images(p: Txt2Img) -> SimpleNamespace:
         p.prompts, p.negative_prompts = p.all_prompts[part], p.all_negative_prompts[part]
         p.hr_prompts, p.hr_negative_prompts = p.prompts, p.negative_prompts
         p.seeds, p.subseeds = p.all_seeds[part], [each + 9999 for each in p.all_seeds[part]]
-        networks.loaded_networks.clear()
+        p.webui.begin_loras()
         for name, strength in p.extra_network_data.get("lora", []):
             p.webui.load_lora(name, strength)
         p.scripts.tell("process_batch", p, batch_number=p.iteration)
         p.setup_conds()
-        p.extra_generation_params.update(hijack.extra_generation_params)
+        p.extra_generation_params.update(p.webui.told_by_encoding())
         samples = p.sample(conditioning=p.c, prompts=p.prompts, seeds=p.seeds)
         if not getattr(samples, "already_decoded", False):
             samples = decode(p.sd_model, samples)

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TITLE = "Z-Image cache: keep results of txt2img"
 _OPTIONS = (
-    "--skip-torch-cuda-test --skip-prepare-environment --skip-load-model-at-start --no-half --use-cpu all"
+    "--skip-torch-cuda-test --skip-prepare-environment --skip-load-model-at-start --no-half"
     " --no-download-sd-model --do-not-download-clip --api --loglevel INFO"
 )
 
@@ -30,6 +30,9 @@ class RealWebui:
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "webui.log"
+        self.is_forge = (checkout / "modules_forge").is_dir()
+        kind = "tiny_forge_checkpoint.py" if self.is_forge else "tiny_checkpoint.py"
+        self._checkpoint = Path(__file__).with_name(kind)
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             "XDG_CACHE_HOME": str(folder / "cache"),
@@ -46,11 +49,16 @@ class RealWebui:
         """Make weights, and let install.py do what it does at each launch."""
         extensions = self.data / "extensions"
         extensions.mkdir(parents=True)
-        (extensions / "zit_ext").symlink_to(ROOT, target_is_directory=True)
-        self._call([Path(__file__).with_name("tiny_checkpoint.py"), self.checkout, self.data])
-        self._call([extensions / "zit_ext" / "install.py"])  # it knows the host by its own place
+        ours = extensions / "zit_ext"
+        ours.symlink_to(ROOT, target_is_directory=True)
+        self.make_checkpoint()
+        self._call([ours / "install.py"])  # as the webui names it: that is how it knows who calls
 
-    def _call(self, command: Sequence[Path]) -> None:
+    def make_checkpoint(self, seed: int = 0) -> None:
+        """Write random weights, and LoRAs for them, over those that are there."""
+        self._call([self._checkpoint, self.checkout, self.data, str(seed)])
+
+    def _call(self, command: Sequence[Path | str]) -> None:
         done = subprocess.run(
             [str(self.python), *map(str, command)],
             cwd=self.checkout,
@@ -67,7 +75,8 @@ class RealWebui:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [str(self.python), "launch.py", *_OPTIONS.split(), "--port", str(self.port)]
+        on_the_cpu = ["--always-cpu"] if self.is_forge else ["--use-cpu", "all"]
+        command = [str(self.python), "launch.py", *_OPTIONS.split(), *on_the_cpu, "--port", str(self.port)]
         command += ["--data-dir", str(self.data), *options]
         started = time.perf_counter()
         with self.log.open("wb") as log:
@@ -75,7 +84,7 @@ class RealWebui:
                 command, cwd=self.checkout, env=self.environ, stdout=log, stderr=subprocess.STDOUT
             )
         self._told = 0
-        while time.perf_counter() - started < 240:
+        while time.perf_counter() - started < 500:
             assert self._process.poll() is None, self.text()[-3000:]
             # Not asked before it says so: a webui that is asked too early fails to make its API.
             if "Startup time:" in self.text():
@@ -87,8 +96,13 @@ class RealWebui:
     def reload_ui(self) -> None:
         """Press "Reload UI" and wait until the new one answers: scripts are loaded again, weights stay."""
         starts = self.text().count("Startup time:")
-        presses = [each.get("js") for each in self.get("/config")["dependencies"]]
-        self.post("/run/predict", fn_index=presses.index("restart_reload"), data=[], session_hash="zit")
+        presses = self.get("/config")["dependencies"]
+        (index,) = [number for number, each in enumerate(presses) if each.get("js") == "restart_reload"]
+        pressed = {"data": [], "session_hash": "zit"}
+        if self.is_forge:  # gradio 4 has its own queue before it
+            self.post("/queue/join", fn_index=presses[index]["id"], **pressed)
+        else:
+            self.post("/run/predict", fn_index=index, **pressed)
         for _ in range(600):
             if self.text().count("Startup time:") > starts:
                 return

@@ -1,7 +1,8 @@
-"""The native cache in a real A1111, through its API: `ZIT_A1111_PATH` names its checkout.
+"""The native cache in a real A1111 and a real Forge, through their API.
 
-It is started on the CPU with a random checkpoint of 11 MB, by its own Python (`venv` in the checkout, or
-`ZIT_A1111_PYTHON`), with this repository as an extension in a data folder of its own.
+`ZIT_A1111_PATH` and `ZIT_FORGE_PATH` name their checkouts. Each is started on the CPU with a random
+checkpoint, by its own Python (`venv` in the checkout, or `ZIT_A1111_PYTHON` and `ZIT_FORGE_PYTHON`), with
+this repository as an extension in a data folder of its own.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from zit_ext.tensors import Tensor, encode_tensors
 
 from .real_webui import RealWebui
 
-pytestmark = [pytest.mark.host, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.host, pytest.mark.timeout(1500)]
 
 
-@pytest.fixture(scope="module")
-def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWebui]:
-    checkout = os.environ.get("ZIT_A1111_PATH")
+@pytest.fixture(scope="module", params=["A1111", "FORGE"])
+def webui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWebui]:
+    checkout = os.environ.get(f"ZIT_{request.param}_PATH")
     if not checkout:
-        pytest.skip("ZIT_A1111_PATH is not set")
+        pytest.skip(f"ZIT_{request.param}_PATH is not set")
     root = Path(checkout)
-    named = os.environ.get("ZIT_A1111_PYTHON")
+    named = os.environ.get(f"ZIT_{request.param}_PYTHON")
     python = Path(named) if named else python_of(Host("a1111", root))
-    assert python is not None, "no Python in the checkout: set ZIT_A1111_PYTHON"
-    webui = RealWebui(root, python, tmp_path_factory.mktemp("a1111"))
+    assert python is not None, f"no Python in the checkout: set ZIT_{request.param}_PYTHON"
+    webui = RealWebui(root, python, tmp_path_factory.mktemp(request.param.lower()))
     try:
         webui.set_up()
         webui.start()
@@ -132,6 +133,8 @@ def test_a_batch_size_is_one_entry(webui):
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
 def test_hires(webui, upscaler):
     job = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.6, "seed": 100}
+    if webui.is_forge:
+        job["hr_additional_modules"] = ["Use same choices"]  # or its API fails
     alone = webui.txt2img(cached=False, **job)
     miss, hit = webui.txt2img(**job), webui.txt2img(**job)
 
@@ -284,7 +287,7 @@ def test_another_checkpoint_file_under_the_same_name_is_never_answered_with_the_
     models = webui.data / "models" / "Stable-diffusion"
     aside = models.with_name("aside")
     shutil.copytree(models, aside)
-    webui._call([Path(__file__).with_name("tiny_checkpoint.py"), webui.checkout, webui.data, "9"])
+    webui.make_checkpoint(9)
     webui.txt2img(seed=170)  # the webui still holds the old weights
     assert webui.outcomes()[1].startswith("bypass: tiny.")
     webui.stop()

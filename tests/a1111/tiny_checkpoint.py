@@ -22,6 +22,7 @@ import transformers  # noqa: E402
 from ldm.util import instantiate_from_config  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+from tiny_lora import lora  # noqa: E402
 
 WORDS = 49408
 CLIP = {
@@ -98,22 +99,7 @@ def checkpoint() -> None:
     save_file(weights, models / "tiny.safetensors")
 
 
-def lora(name: str, seed: int) -> None:
-    folder = OUT / "models" / "Lora"
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    layer = "lora_unet_down_blocks_0_attentions_0_proj_in"
-    save_file(
-        {
-            f"{layer}.lora_down.weight": torch.randn(4, 32, 1, 1),
-            f"{layer}.lora_up.weight": torch.randn(32, 4, 1, 1),
-            f"{layer}.alpha": torch.tensor(4.0),
-        },
-        folder / f"{name}.safetensors",
-    )
-
-
 checkpoint()
-lora("style", 1)
-lora("other", 2)
+lora(OUT, "style", 1, channels=32)
+lora(OUT, "other", 2, channels=32)
 print("made")

@@ -47,10 +47,10 @@ def _chromium_and_python(project: Project, environ: Mapping[str, str]) -> str | 
 
 
 def _host(project: Project, environ: Mapping[str, str]) -> str | None:
-    for name in ("ZIT_COMFYUI_PATH", "ZIT_A1111_PATH"):
-        if environ.get(name) and Path(environ[name]).is_dir():
-            return None
-    return "ZIT_COMFYUI_PATH or ZIT_A1111_PATH with the folder of a host"
+    names = ("ZIT_COMFYUI_PATH", "ZIT_A1111_PATH", "ZIT_FORGE_PATH")
+    if any(environ.get(name) and Path(environ[name]).is_dir() for name in names):
+        return None
+    return "ZIT_COMFYUI_PATH, ZIT_A1111_PATH or ZIT_FORGE_PATH with the folder of a host"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ GROUPS = (
     ),
     Group("demo", "`install.py demo` and what it prints", ("fast", "test", "zimage")),
     Group("gpu", "renders on a GPU", ("fast", "test", "zimage"), _cuda, required=False),
-    Group("host", "the real ComfyUI or A1111", ("fast", "test", "zimage"), _host, required=False),
+    Group("host", "the real ComfyUI, A1111 or Forge", ("fast", "test", "zimage"), _host, required=False),
 )
 NAMES = tuple(group.name for group in GROUPS)
 

@@ -1,18 +1,23 @@
 """Hits over HTTP against aiohttp alone: the file as FileResponse, the bytes from memory, a bare 304.
 
-`python -m benchmarks.http [--quick] [--json FILE]`: one server process, and one that asks, over loopback.
+`python -m benchmarks.http [--quick] [--json FILE]`: one server process, and one that asks, over loopback:
+wrk where it is installed, else a client of ours, which takes more of the machine for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from zit_ext import ModelRef, Request, Settings
 from zit_ext.pipeline import Rendered, Watcher
@@ -23,11 +28,12 @@ from .hits import ENVIRONMENT, PictureRenderer, picture
 from .report import Row, run
 
 CONNECTIONS = (1, 8, 64)
+WRK = shutil.which("wrk")
 
 
 def benchmark(quick: bool) -> Sequence[Row]:
     """Hits of 1.5 MB and 304s over HTTP, against aiohttp alone in the same process."""
-    seconds, rounds = (0.3, 1) if quick else (2.0, 3)
+    seconds, rounds = (0.3, 1) if quick else (2.0, 3)  # of each round
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "benchmarks.http", "serve", temporary]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
@@ -46,7 +52,7 @@ def benchmark(quick: bool) -> Sequence[Row]:
                 return [
                     *_compared(hits, {}, "hot hit", seconds, rounds, server.pid),
                     *_compared(again, known, "304 of a blob", seconds, rounds, server.pid),
-                    *_mixed(ours, seconds),
+                    *_mixed(ours, 1.0 if quick else 10.0),
                     *_memory(ours, blob, known, server.pid, 2_000 if quick else 100_000),
                 ]
             finally:
@@ -67,42 +73,70 @@ def _compared(
     """
     rows = []
     for connections in CONNECTIONS:
-        taken: dict[str, list[float]] = {name: [] for name in paths}
+        rounds_of: dict[str, list[Load]] = {name: [] for name in paths}
         worked = dict.fromkeys(paths, 0.0)
-        spent = dict.fromkeys(paths, 0.0)
         for _ in range(rounds):
             for name, (port, path) in paths.items():
-                before, started = _worked(pid), time.perf_counter()
-                taken[name] += asyncio.run(ask(port, path, headers, connections, seconds / rounds))
-                spent[name] += time.perf_counter() - started
+                before = _worked(pid)
+                rounds_of[name].append(load(port, path, headers, connections, seconds))
                 worked[name] += _worked(pid) - before
-        rates = {name: len(each) / spent[name] for name, each in taken.items()}
-        costs = {name: worked[name] / len(each) * 1e6 for name, each in taken.items()}
-        for name, each in taken.items():
-            latencies = sorted(each)
+        rates = {name: median(each.rate for each in all) for name, all in rounds_of.items()}
+        counts = {name: sum(each.count for each in all) for name, all in rounds_of.items()}
+        for name, all in rounds_of.items():
             peer = None if name == ours else ours
             rows.append(
                 Row(
                     name=f"{name}, {connections} connections",
                     value=rates[name],
-                    p99=latencies[int(len(latencies) * 0.99)] * 1000,
+                    p99=median(each.p99_seconds for each in all) * 1000,
                     unit="/s (p99 in ms)",
-                    n=len(each),
+                    n=counts[name],
                     peer=peer,
                     ratio=peer and rates[name] / rates[peer],
                 )
             )
-            rows.append(
-                Row(
-                    name=f"{name}, {connections} connections, processor",
-                    value=costs[name],
-                    unit="us each",
-                    n=len(each),
-                    peer=peer,
-                    ratio=peer and costs[peer] and costs[name] / costs[peer],
-                )
+        costs = {name: worked[name] / counts[name] * 1e6 for name in paths}
+        rows += [
+            Row(
+                name=f"{name}, {connections} connections, processor",
+                value=costs[name],
+                unit="us each",
+                n=counts[name],
+                peer=None if name == ours else ours,
+                ratio=None if name == ours or not costs[ours] else costs[name] / costs[ours],
             )
+            for name in paths
+        ]
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one round of asking came to."""
+
+    count: int
+    rate: float
+    """Answers a second."""
+    p99_seconds: float
+
+
+def load(port: int, path: str, headers: dict[str, str], connections: int, seconds: float) -> Load:
+    """Ask for one thing on so many connections for so many seconds."""
+    if WRK is None or seconds < 1:
+        started = time.perf_counter()
+        taken = sorted(asyncio.run(ask(port, path, headers, connections, seconds)))
+        return Load(len(taken), len(taken) / (time.perf_counter() - started), taken[int(len(taken) * 0.99)])
+    given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    command = [WRK, "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency", *given]
+    url = f"http://127.0.0.1:{port}{path}"
+    told = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in told or "Socket errors" in told:
+        raise RuntimeError(told)
+    count, rate = re.search(r"(\d+) requests in", told), re.search(r"Requests/sec:\s+([\d.]+)", told)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", told)
+    if count is None or rate is None or p99 is None:
+        raise RuntimeError(told)
+    return Load(int(count[1]), float(rate[1]), float(p99[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[p99[2]])
 
 
 def _worked(pid: int) -> float:
@@ -115,49 +149,77 @@ def _worked(pid: int) -> float:
 
 
 def _mixed(port: int, seconds: float) -> list[Row]:
-    """64 clients, every fourth of which asks for something new each time: who waits how long for a hit."""
+    """64 clients, every fourth of which asks for something new each time: who waits, and who starves."""
+    kinds = {
+        "hits": ("/zit/v1/generate?prompt=a&seed=1", 48),
+        "misses": ("/zit/v1/generate?prompt=a&seed=NUMBER", 16),
+    }
 
-    async def together() -> tuple[list[float], list[float]]:
-        done = await asyncio.gather(
-            ask(port, "/zit/v1/generate?prompt=a&seed=1", {}, 48, seconds),
-            ask(port, "/zit/v1/generate?prompt=a&seed=NUMBER", {}, 16, seconds),
-        )
-        return done[0], done[1]
+    async def each_client(*names: str) -> dict[str, list[list[float]]]:
+        clients = [
+            (name, ask(port, kinds[name][0], {}, 1, seconds)) for name in names for _ in range(kinds[name][1])
+        ]
+        taken = await asyncio.gather(*(asking for _, asking in clients))
+        return {
+            name: [each for (of, _), each in zip(clients, taken, strict=True) if of == name] for name in names
+        }
 
+    alone = {name: asyncio.run(each_client(name))[name] for name in kinds}
+    together = asyncio.run(each_client(*kinds))
     rows = []
-    for name, taken in zip(("hits among misses", "misses among hits"), asyncio.run(together()), strict=True):
-        ordered = sorted(taken)
+    for name, clients in together.items():
+        ordered = sorted(second for client in clients for second in client)
+        before = median(second for client in alone[name] for second in client)
+        middle = median(ordered)
         rows.append(
             Row(
-                name=f"{name}, 64 clients",
-                value=ordered[len(ordered) // 2] * 1000,
+                name=f"{name} among 48 clients of hits and 16 of misses",
+                value=middle * 1000,
                 p99=ordered[int(len(ordered) * 0.99)] * 1000,
                 unit="ms",
                 n=len(ordered),
-                peer="the slowest of them",
-                ratio=ordered[len(ordered) // 2] / ordered[-1],
+                peer="the same clients alone",
+                ratio=middle / before,
+            )
+        )
+        least, mean = min(map(len, clients)), len(ordered) / len(clients)
+        rows.append(
+            Row(
+                name=f"{name}, answers of the client that got fewest",
+                value=least,
+                unit="answers",
+                n=len(clients),
+                peer="the mean of all",
+                ratio=least / mean,
             )
         )
     return rows
 
 
 def _memory(port: int, blob: str, known: dict[str, str], pid: int, count: int) -> list[Row]:
-    """How much the server grows over many requests, after as many as fill its caches."""
-    asyncio.run(ask(port, blob, known, 8, 60.0, most=count // 10))
+    """How much the server grows over many requests of all kinds, after as many as fill its caches."""
+
+    def round_of(requests: int) -> None:
+        asyncio.run(ask(port, "/zit/v1/generate?prompt=a&seed=1", {}, 8, 600.0, most=requests // 10))
+        asyncio.run(ask(port, blob, {}, 8, 600.0, most=requests // 5))
+        asyncio.run(ask(port, blob, known, 8, 600.0, most=requests - requests // 10 - requests // 5))
+
+    round_of(count // 10)
     before = _resident(pid)
-    asyncio.run(ask(port, blob, known, 8, 600.0, most=count))
+    round_of(count)
     after = _resident(pid)
     if before is None or after is None:
         return []
-    row = Row(
-        name=f"memory after {count:,} requests",
-        value=after / 1e6,
-        unit="MB",
-        n=count,
-        peer="before",
-        ratio=after / before,
-    )
-    return [row]
+    return [
+        Row(
+            name=f"memory after {count:,} requests",
+            value=after / 1e6,
+            unit="MB",
+            n=count,
+            peer="before",
+            ratio=after / before,
+        )
+    ]
 
 
 def _resident(pid: int) -> int | None:

@@ -81,7 +81,7 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """Return the versions that matter for a figure."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "diffusers", "xxhash", "fpng", "numpy"):
+    for package in ("torch", "diffusers", "xxhash", "fpng", "numpy", "aiohttp"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

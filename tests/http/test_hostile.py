@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -9,6 +10,10 @@ import random
 import socket
 
 import pytest
+from aiohttp import web
+
+from zit_ext.http import aiohttp_app
+from zit_ext.http.messages import Answer, FilePart
 
 from .server import ALICE
 
@@ -135,6 +140,40 @@ def test_half_requests_and_hang_ups_cost_nothing(served):
         with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
             connection.sendall(whole[:end])
     assert served.generate().status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["small", "large", "file", "stream"])
+def test_whoever_hangs_up_before_the_answer_leaves_no_traceback(tmp_path, caplog, kind):
+    path = tmp_path / "blob"
+    path.write_bytes(bytes(300_000))
+
+    async def pieces():
+        yield b"a"
+
+    async def hung_up(request):
+        request.transport.abort()
+        bodies = {
+            "small": b"a",
+            "large": bytes(300_000),
+            "file": FilePart(path, 0, 300_000),
+            "stream": pieces(),
+        }
+        return await aiohttp_app._send(request, Answer(body=bodies[kind]))
+
+    async def story():
+        server = web.Server(hung_up)
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await runner.cleanup()
+
+    asyncio.run(story())
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_random_bytes_do_no_harm(served):

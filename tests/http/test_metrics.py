@@ -152,6 +152,37 @@ def test_memory_of_devices_is_as_the_driver_reports_it(served, monkeypatch):
     assert scraped.value("zit_device_memory_bytes", kind="total", **device) == 80
 
 
+def test_nvidias_own_module_is_asked_as_it_wants_to_be(monkeypatch):
+    nvml = pytest.importorskip("pynvml")
+
+    # The functions of the driver's library: what stands behind the module where there is a GPU.
+    def count(into):
+        into._obj.value = 1
+        return 0
+
+    def name(handle, into, length):
+        into.value = b"NVIDIA H100 80GB HBM3"
+        return 0
+
+    def memory(handle, into):
+        into._obj.total, into._obj.free, into._obj.used = 85_899_345_920, 85_000_000_000, 899_345_920
+        return 0
+
+    library = {
+        "nvmlDeviceGetCount_v2": count,
+        "nvmlDeviceGetHandleByIndex_v2": lambda index, into: 0,
+        "nvmlDeviceGetName": name,
+        "nvmlDeviceGetMemoryInfo": memory,
+    }
+    monkeypatch.setattr(nvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(nvml, "_nvmlGetFunctionPointer", library.__getitem__)
+
+    known = DriverMemory(0, "NVIDIA H100 80GB HBM3", 85_899_345_920, 899_345_920, 85_000_000_000)
+    assert Driver().memory() == [known]
+    library["nvmlDeviceGetMemoryInfo"] = lambda handle, into: nvml.NVML_ERROR_GPU_IS_LOST
+    assert Driver().memory() == []
+
+
 def test_without_a_driver_nothing_is_told_of_devices(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Driver().memory() == []

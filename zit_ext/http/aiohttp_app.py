@@ -86,8 +86,9 @@ async def _send_large(request: web.BaseRequest, answer: Answer, body: bytes) -> 
     """
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(body)
-    await response.prepare(request)
-    await response.write_eof(body)
+    with contextlib.suppress(ConnectionError):  # the client has left
+        await response.prepare(request)
+        await response.write_eof(body)
     return response
 
 
@@ -109,6 +110,8 @@ async def _send_file(request: web.BaseRequest, answer: Answer, part: FilePart) -
             return response
         await writer.drain()
         await asyncio.get_running_loop().sendfile(transport, file, part.start, part.length)
+    except ConnectionError:
+        pass  # the client has left
     finally:
         await asyncio.to_thread(file.close)
     return response

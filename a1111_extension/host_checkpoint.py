@@ -5,13 +5,21 @@ Verified with AUTOMATIC1111 1.10.1 (docs/hosts.md). Facts without another source
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import Any
 
 from modules import sd_models
 
+from zit_ext.errors import ZitError
+
+from . import host
 from .host_weights import is_forge
 
+log = logging.getLogger("zit_ext")
+
+_taken = False
+"""The device was asked for: our weights may be on it."""
 _away: weakref.ref[Any] | None = None
 
 
@@ -20,9 +28,10 @@ def free() -> bool:
 
     `unload_model_weights` would load one first if there is none, and nothing brings it back by itself.
     """
-    global _away
+    global _away, _taken
+    _taken = True
     model = sd_models.model_data.sd_model
-    if model is None or is_away():
+    if model is None or _is_away():
         return False
     move = getattr(sd_models, "send_model_to_cpu", None)
     if move is None or is_forge():
@@ -34,16 +43,25 @@ def free() -> bool:
     return True
 
 
-def is_away() -> bool:
-    return _away is not None and _away() is not None and _away() is sd_models.model_data.sd_model
-
-
 def bring_back() -> bool:
-    """Move the webui's own model back to where it was, if we moved it; tell whether we did."""
-    global _away
-    if not is_away():
+    """Give the device back: our weights leave it, then the webui's own model returns, if it left for them.
+
+    Tell whether the device had been taken.
+    """
+    global _away, _taken
+    if not _taken:
         return False
-    assert _away is not None
-    sd_models.send_model_to_device(_away())
-    _away = None
+    _taken = False
+    try:
+        host.engine().unload_blocking()
+    except ZitError as error:
+        log.warning("zit_ext: the weights of Z-Image did not leave the device: %s", error)
+    if _is_away():
+        assert _away is not None
+        sd_models.send_model_to_device(_away())
+        _away = None
     return True
+
+
+def _is_away() -> bool:
+    return _away is not None and _away() is not None and _away() is sd_models.model_data.sd_model

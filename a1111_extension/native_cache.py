@@ -83,7 +83,7 @@ class NativeCache(host.Script):
         return [switch]
 
     def before_process(self, p, *arguments):
-        """Before a job of the webui's own: its model is where it was before the tab freed its place."""
+        """Before a job of the webui's own: the device is its own again, if the tab had taken it."""
         host_checkpoint.bring_back()
 
     def process(self, p, *arguments):

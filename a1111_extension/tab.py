@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from zit_ext.errors import ZitError
 from zit_ext.http.catalogue import Catalogue
 
 from . import host, host_checkpoint, host_page, host_tab, infotext, tab_job, tab_setup, weights
@@ -235,10 +234,6 @@ def _free_now() -> str:
 
 
 def _bring_back() -> str:
-    try:
-        host.engine().unload_blocking()
-    except ZitError as error:
-        return _state(str(error))
     with host_page.queue():
         back = host_checkpoint.bring_back()
     return _state("The webui's checkpoint is back." if back else "It was not away.")

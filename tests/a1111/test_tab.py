@@ -250,6 +250,32 @@ def test_every_word_of_the_tab_is_translated(webui):
     assert words - {None, "", "Select..."} <= translated.keys()
 
 
+def test_set_up_rendering_says_what_comes_and_what_went_wrong(webui, new_page, monkeypatch):
+    for name, value in {
+        "ZIT_SERVER_PYTHON": "auto",
+        "ZIT_DATA_DIR": str(webui.folder / "nothing yet"),
+        "PIP_NO_INDEX": "1",  # as if it were offline
+        "PIP_CONFIG_FILE": os.devnull,
+    }.items():
+        monkeypatch.setitem(webui.environ, name, value)
+    webui.stop()
+    webui.start()
+    page = new_page(viewport={"width": 1280, "height": 1100})
+    tab = Tab(page, webui.url)
+    state = page.locator("#zit_setup_state").last
+    assert "a download of up to" in state.inner_text()
+    shot(tab, webui, "setup")
+    tab.press("setup_begin")
+    state.get_by_text("The download is").wait_for(timeout=120_000)
+    tab.until(lambda: state.locator(".error").count())
+    said = state.inner_text()
+    shot(tab, webui, "setup-failed")
+
+    assert "installing torch" in said
+    assert "torch" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
 def test_a_webui_with_passwords_shows_the_cache_to_whoever_is_logged_in_and_to_no_stranger(webui, new_page):
     webui.stop()
     webui.start("--api-auth", "bob:word", "--gradio-auth", "ann:secret")

@@ -17,6 +17,7 @@ MODEL = io.Custom("ZIT_MODEL")
 LORAS = io.Custom("ZIT_LORAS")
 VAE = io.Custom("ZIT_VAE")
 SCHEDULER = io.Custom("ZIT_SCHEDULER")
+ANYTHING = io.Custom(host.ANYTHING)
 
 NONE = "(by name)"
 

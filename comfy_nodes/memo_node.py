@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import badges, host
+from .describing import ANYTHING
 from .graph import NotKeyableError
 from .memo import Answer, Memo, Options, Question, told
 
@@ -43,7 +44,6 @@ class CacheAny(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        anything = io.Custom(host.ANYTHING)
         return host.schema(
             node_id="ZitCacheAny",
             display_name="Cache (any)",
@@ -56,7 +56,7 @@ class CacheAny(io.ComfyNode):
             search_aliases=["cache", "memo", "disk cache", "skip", "persist"],
             is_input_list=True,
             inputs=[
-                anything.Input(
+                ANYTHING.Input(
                     "value", lazy=True, tooltip="IMAGE, LATENT, MASK, CONDITIONING, AUDIO, or a list of them."
                 ),
                 io.Combo.Input(
@@ -82,7 +82,7 @@ class CacheAny(io.ComfyNode):
                 ),
             ],
             outputs=[
-                anything.Output(display_name="value", is_output_list=True),
+                ANYTHING.Output(display_name="value", is_output_list=True),
                 io.String.Output(display_name="status"),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from zit_ext import ModelRef
 
 from . import host
-from .describing import MODEL
+from .describing import ANYTHING, MODEL
 from .missing import told_how_to_add
 
 io = host.io
@@ -51,7 +51,6 @@ class Unload(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        anything = io.Custom(host.ANYTHING)
         return host.schema(
             node_id="ZitUnload",
             display_name="Z-Image unload",
@@ -62,12 +61,12 @@ class Unload(io.ComfyNode):
             search_aliases=["free", "vram", "unload", "z-image"],
             is_output_node=True,
             inputs=[
-                anything.Input(
+                ANYTHING.Input(
                     "after", optional=True, tooltip="Unloads after this is there, and hands it on."
                 ),
                 MODEL.Input("zit_model", optional=True, tooltip="None: all of them."),
             ],
-            outputs=[anything.Output(display_name="after"), io.String.Output(display_name="status")],
+            outputs=[ANYTHING.Output(display_name="after"), io.String.Output(display_name="status")],
         )
 
     @classmethod

@@ -14,6 +14,8 @@ import pytest
 
 from . import getting
 from .host import ROOT, Host, python_for
+from .test_cache_any import cached, slow
+from .test_node_cache import plain
 
 pytestmark = pytest.mark.browser
 
@@ -37,8 +39,8 @@ RUN = """async () => {
     await window.app.queuePrompt(0, 1);
     return [await ended, answered];
 }"""
-BADGES = """() => window.app.graph.nodes
-    .find((node) => node.type === "ZitGenerate").badges
+BADGES = """(type) => window.app.graph.nodes
+    .find((node) => node.type === type).badges
     .map((each) => (typeof each === "function" ? each() : each)?.text)"""
 
 
@@ -48,7 +50,7 @@ def paged(checkout: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFact
     python, paths = python_for(checkout, getting.get)
     host = Host(checkout, python, paths, tmp_path_factory.mktemp("comfyui"))
     host.has_page = True
-    host.environ["ZIT_MODEL"] = tiny_model
+    host.environ |= {"ZIT_MODEL": tiny_model, "ZIT_NODE_CACHE": "1", "ZIT_NODE_CACHE_CLASSES": "TestSlow"}
     host.start()
     for name, value in (
         ("Comfy.TutorialCompleted", True),
@@ -107,13 +109,13 @@ def test_the_sidebar_shows_our_page_in_the_hosts_theme_and_follows_it(opened):
 def test_a_node_that_was_answered_from_the_cache_wears_a_badge_until_the_next_run(opened, paged):
     set_up(opened, seed=11)
     assert [each["hits"] for each in run(opened)] == [0]
-    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES))
+    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES, "ZitGenerate"))
     paged.forget()
     assert [each["hits"] for each in run(opened)] == [1]
-    assert any("cached, " in (text or "") for text in opened.evaluate(BADGES))
+    assert any("cached, " in (text or "") for text in opened.evaluate(BADGES, "ZitGenerate"))
     set_up(opened, seed=12)
     assert [each["hits"] for each in run(opened)] == [0]
-    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES))
+    assert not any("cached" in (text or "") for text in opened.evaluate(BADGES, "ZitGenerate"))
 
 
 def test_nodes_of_the_new_design_wear_it_too(opened, paged):
@@ -125,3 +127,79 @@ def test_nodes_of_the_new_design_wear_it_too(opened, paged):
     run(opened)
     opened.locator("[data-node-id]", has_text="cached, ").first.wait_for()
     opened.evaluate("window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def open_graph(page: Any, graph: dict[str, Any]) -> None:
+    """Open a graph in the form in which it is posted, as when a file of that kind is dropped on the page."""
+    numbers = {name: str(number) for number, name in enumerate(graph, 1)}
+    graph = {
+        numbers[name]: {
+            "class_type": node["class_type"],
+            "inputs": {
+                each: [numbers[value[0]], value[1]] if isinstance(value, list) else value
+                for each, value in node["inputs"].items()
+            },
+        }
+        for name, node in graph.items()
+    }
+    page.evaluate("(graph) => window.app.loadApiJson(graph, 'a test')", graph)
+
+
+def badges(page: Any, kind: str) -> list[str]:
+    return [text for text in page.evaluate(BADGES, kind) if text and "cached" in text]
+
+
+def run_until_answered(page: Any, host: Host, kind: str) -> None:
+    """Run the open graph until a node wears its badge: what the host still holds itself, nobody is asked."""
+    for _ in range(5):
+        host.forget()
+        run(page)
+        if badges(page, kind):
+            return
+    raise AssertionError(f"{kind} wears no badge")
+
+
+def test_what_cache_any_answers_wears_it(opened, paged):
+    open_graph(opened, cached(slow(0.28125)))
+    run(opened)
+    assert badges(opened, "ZitCacheAny") == []
+    run_until_answered(opened, paged, "ZitCacheAny")
+
+
+def test_what_the_cache_provider_answers_wears_it(opened, paged):
+    if not (paged.checkout / "comfy_execution" / "cache_provider.py").exists():
+        pytest.skip("this ComfyUI knows no cache providers")
+    open_graph(opened, plain(slow(0.34375)))
+    run(opened)
+    assert badges(opened, "TestSlow") == []
+    run_until_answered(opened, paged, "TestSlow")
+
+
+def test_the_sidebar_is_reached_and_used_by_keyboard(opened):
+    opened.locator(".zit_ext-tab-button").focus()
+    opened.keyboard.press("Enter")
+    shown = opened.frame_locator('iframe[title="Z-Image cache"]')
+    shown.locator("text=Hit rate").first.wait_for()
+    gallery = shown.get_by_role("link", name="Gallery", exact=True)
+    for _ in range(60):
+        opened.keyboard.press("Tab")
+        if gallery.evaluate("(link) => link === document.activeElement"):
+            break
+    assert gallery.evaluate("(link) => link === document.activeElement")
+    opened.keyboard.press("Enter")
+    shown.locator("[aria-current]", has_text="Gallery").wait_for()
+
+
+def test_the_sidebar_speaks_chinese_where_the_host_does(paged, new_page):
+    paged.post("/settings/Comfy.Locale", "zh")
+    try:
+        page = new_page(viewport={"width": 1400, "height": 900}, locale="zh-CN")
+        page.allowed.extend(ITS_OWN_TROUBLE)
+        page.goto(paged.url)
+        page.wait_for_selector(".zit_ext-tab-button", timeout=120_000)
+        page.click(".zit_ext-tab-button")
+        shown = page.frame_locator('iframe[title="Z-Image 缓存"]')
+        shown.locator("html[lang^=zh]").wait_for()
+        shown.locator("text=命中率").first.wait_for()
+    finally:
+        paged.post("/settings/Comfy.Locale", "en")

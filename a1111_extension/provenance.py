@@ -44,7 +44,7 @@ class Provenance:
         """Raise UntraceableError if something else was loaded under this name before."""
         if self._first.get(name, seen) != seen:
             raise UntraceableError(
-                f"{name} was replaced while the webui runs, which may still apply the old one; "
+                f"{Path(name).name} was replaced while the webui runs, which may still apply the old one; "
                 "restart the webui, or give the new one another name"
             )
 

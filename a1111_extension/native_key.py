@@ -163,6 +163,9 @@ def _must_be_ordinary(p: Any) -> None:
     for part in ("sd_vae_encode_method", "sd_vae_decode_method"):
         if options.get(part, "Full") != "Full":
             raise BypassedError("approximate_vae", f"{part} is {options[part]}")
+    if host_weights.is_forge() and any(p.get_token_merging_ratio(for_hr=each) for each in (False, True)):
+        # Which tokens are merged is drawn from torch's own generator (backend/misc/tomesd.py).
+        raise BypassedError("token_merging", "Forge merges tokens at random, other ones in each run")
     hypertile = ("hypertile_enable_unet", "hypertile_enable_unet_secondpass", "hypertile_enable_vae")
     if any(options.get(each) for each in hypertile):
         raise BypassedError("hypertile", "Hypertile's tiles depend on the pictures before")

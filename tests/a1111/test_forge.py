@@ -130,6 +130,13 @@ def test_the_conditions_that_forge_keeps_are_emptied_in_its_own_shape(forge):
     assert job.cached_c == [None, None, None]
 
 
+def test_token_merging_is_bypassed_since_forge_draws_what_it_merges(forge):
+    done = forge.run(get_token_merging_ratio=lambda for_hr=False: 0.5 if for_hr else 0.0)
+
+    assert outcome(done) == "bypass"
+    assert "at random" in reason(done)
+
+
 def test_other_modules_for_hires_are_bypassed_and_the_same_ones_are_not(forge):
     hires = {"enable_hr": True}
     same = forge.run(**hires, hr_additional_modules=["Use same choices"])

@@ -174,6 +174,9 @@ def test_options_are_in_the_key_and_their_infotext_is_restored(webui, options):
     alone = webui.txt2img(cached=False, **job)
     miss, hit = webui.txt2img(**job), webui.txt2img(**job)
 
+    if webui.is_forge and "token_merging_ratio" in options:
+        assert all(each.startswith("bypass: Forge merges") for each in webui.outcomes()[-2:])
+        return
     assert webui.outcomes()[-2:] == ["miss", "hit"]
     assert miss == hit
     # The webui alone writes no "Emphasis" where it still has the conditions of the job before.
@@ -191,12 +194,15 @@ def test_a_ddim_hit_tells_the_infotext_of_the_eta_as_a_run_does(webui):
 
 def test_an_xyz_plot_again_is_all_hits_and_the_same_grid(webui):
     axes = [4, "2,3", [], 1, "130,131,132", [], 0, "", []]  # steps and seeds
-    plot = [*axes, True, False, False, False, False, False, False, 0, False]
+    plot = [*axes, True, True, False, False, False, False, False, 0, False]  # the grid, and its pictures
     job = {"script_name": "X/Y/Z plot", "script_args": plot}
     first, second = webui.txt2img(**job), webui.txt2img(**job)
 
     assert webui.outcomes() == ["miss"] * 6 + ["hit"] * 6
-    assert first == second
+    assert len(first) == 7
+    assert first[1:] == second[1:]
+    if not webui.is_forge:  # which alone draws another grid around the same pictures each time
+        assert first == second
 
 
 def test_a_lora_its_strength_and_its_file_are_in_the_key(webui):

@@ -175,6 +175,8 @@ def test_options_are_in_the_key_and_their_infotext_is_restored(webui, options):
     miss, hit = webui.txt2img(**job), webui.txt2img(**job)
 
     if webui.is_forge and "token_merging_ratio" in options:
+        # Options that were never set stay as the last job overrode them.
+        webui.post("/sdapi/v1/options", token_merging_ratio=0.0)
         assert all(each.startswith("bypass: Forge merges") for each in webui.outcomes()[-2:])
         return
     assert webui.outcomes()[-2:] == ["miss", "hit"]

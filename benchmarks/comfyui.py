@@ -1,22 +1,25 @@
-"""What Cache (any) gains and costs in a real ComfyUI, against the host alone.
+"""What the caches gain and cost in a real ComfyUI, against the host alone.
 
-`python -m benchmarks.comfyui [--quick] [--json FILE]`; needs what `install.py test --group comfyui` needs.
+`python -m benchmarks.comfyui [--quick] [--json FILE]`; needs what `install.py test --group comfyui` needs,
+or the checkout that ZIT_COMFYUI_PATH names (0.18 and newer: with `node_cache` too).
 The graph above the cache is a node that takes a second, so the figures tell the way there and back, not
 the worth of a hit: that is whatever your graph takes. The key is measured without a host, on the CPU's time.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from comfy_nodes.graph import NodeClass, describe
 from comfy_nodes.naming import Folders, named_files
 from tests.comfyui import getting
-from tests.comfyui.host import Host, python_for
+from tests.comfyui.host import ROOT, Graph, Host, python_for
 from zit_ext.fingerprint import fingerprint
 from zit_ext.models.digests import Digests
 from zit_ext.models.weight_files import look
@@ -24,10 +27,11 @@ from zit_ext.models.weight_files import look
 from .report import Row, Spread, measure, milliseconds, run
 
 NODES = 100
+QUEUED = ("A, new", "B, new", "A again", "A after a restart")
 
 
 def benchmark(quick: bool) -> Sequence[Row]:
-    """What Cache (any) gains and costs in a real ComfyUI, against the host alone."""
+    """What the caches gain and cost in a real ComfyUI, against the host alone."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         rows += _key(Path(temporary), 20 if quick else 200)
@@ -99,25 +103,24 @@ def _read(path: Path) -> None:
 
 
 def _in_host(folder: Path) -> list[Row]:
-    """Queue A, B, A; restart; A: seconds from POST to the end, with the host alone and with the cache."""
-    checkout = getting.get() / "ComfyUI"
-    python, paths = python_for(checkout, getting.get)
+    """Queue A, B, A; restart; A: seconds from POST to the end, with the host alone and with the caches."""
+    given = os.environ.get("ZIT_COMFYUI_PATH")
+    checkout = Path(given) if given else getting.get() / "ComfyUI"
     sys.path.append(str(getting.get() / "site"))
-    taken: dict[str, list[float]] = {}
-    for name, arguments, cached in (
-        ("host alone", [], False),
-        ("host with --cache-lru 10", ["--cache-lru", "10"], False),
-        ("Cache (any)", [], True),
-    ):
-        host = Host(checkout, python, paths, folder / name.replace(" ", "-"))
-        host.arguments = arguments
-        host.start()
-        taken[name] = [host.run(_graph(value, cached)).seconds for value in (0.1, 0.2, 0.1)]
-        host.restart()
-        taken[name].append(host.run(_graph(0.1, cached)).seconds)
-        host.stop()
+    ways: list[tuple[str, list[str], dict[str, str], Callable[[int], Graph]]] = [
+        ("host alone", [], {}, _alone),
+        ("host with --cache-lru 10", ["--cache-lru", "10"], {}, _alone),
+        ("Cache (any)", [], {}, _with_cache_any),
+    ]
+    if (checkout / "comfy_execution" / "cache_provider.py").exists():
+        switched_on = {"ZIT_NODE_CACHE": "1", "ZIT_NODE_CACHE_CLASSES": "TestSlow"}
+        ways.append(("node_cache", [], switched_on, _alone))
+    taken = {
+        name: _abaa(checkout, folder / name.replace(" ", "-"), arguments, environ, graph)
+        for name, arguments, environ, graph in ways
+    }
     rows = []
-    for place, what in enumerate(("A, new", "B, new", "A again", "A after a restart")):
+    for place, what in enumerate(QUEUED):
         peer = Spread((taken["host alone"][place],))
         for name, seconds in taken.items():
             spread = Spread((seconds[place],))
@@ -127,18 +130,65 @@ def _in_host(folder: Path) -> list[Row]:
                     f"{name}: {what}", spread, None if alone else "host alone", None if alone else peer
                 )
             )
-    return rows
+    return rows + _z_image(checkout, folder)
 
 
-def _graph(value: float, cached: bool) -> dict[str, Any]:
-    graph = {
-        "1": {"class_type": "TestSlow", "inputs": {"value": value, "seconds": 1.0}},
+def _z_image(checkout: Path, folder: Path) -> list[Row]:
+    """The same with Z-Image (cached) and a tiny model: a picture that is new, and one that is kept."""
+    model = folder / "tiny"
+    command = [sys.executable, "-m", "zit_ext.models.tiny", str(model)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+    def graph(number: int) -> Graph:
+        inputs = {
+            "prompt": "a lighthouse", "negative_prompt": "", "seed": number, "width": 256, "height": 256,
+            "steps": 8, "guidance": 0.0, "batch_size": 1, "model": str(model), "cache": "use",
+        }  # fmt: skip
+        return {
+            "1": {"class_type": "ZitGenerate", "inputs": inputs},
+            "out": {"class_type": "TestNote", "inputs": {"anything": ["1", 0]}},
+        }
+
+    # B, without the load of the weights, is what a hit saves.
+    seconds = _abaa(checkout, folder / "z-image", [], {}, graph)
+    peer = Spread((seconds[1],))
+    return [
+        milliseconds(f"Z-Image (cached), a tiny model: {what}", Spread((each,)), "B, new", peer)
+        for what, each in zip(QUEUED, seconds, strict=True)
+    ]
+
+
+def _abaa(
+    checkout: Path, base: Path, arguments: list[str], environ: dict[str, str], graph: Callable[[int], Graph]
+) -> list[float]:
+    """Return the seconds of A, B, A and, after a restart of a host of its own, A."""
+    python, paths = python_for(checkout, getting.get)
+    host = Host(checkout, python, paths, base)
+    host.arguments = arguments
+    host.environ |= environ
+    host.start()
+    try:
+        taken = [host.run(graph(number)).seconds for number in (1, 2, 1)]
+        host.settle()
+        host.restart()
+        return [*taken, host.run(graph(1)).seconds]
+    finally:
+        host.stop()
+
+
+def _alone(number: int) -> Graph:
+    return {
+        "1": {"class_type": "TestSlow", "inputs": {"value": number / 10, "seconds": 1.0}},
         "out": {"class_type": "TestNote", "inputs": {"anything": ["1", 0]}},
     }
-    if cached:
-        graph["memo"] = {"class_type": "ZitCacheAny", "inputs": {"value": ["1", 0]}}
-        graph["out"]["inputs"]["anything"] = ["memo", 0]
-    return graph
+
+
+def _with_cache_any(number: int) -> Graph:
+    return {
+        **_alone(number),
+        "memo": {"class_type": "ZitCacheAny", "inputs": {"value": ["1", 0]}},
+        "out": {"class_type": "TestNote", "inputs": {"anything": ["memo", 0]}},
+    }
 
 
 if __name__ == "__main__":

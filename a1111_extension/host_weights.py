@@ -202,3 +202,19 @@ def _of_forge() -> dict[str, str]:
 
 def device() -> str:
     return str(devices.device)
+
+
+# Memory
+
+
+def times_out_of_memory() -> int:
+    """Return how often torch found no memory on its devices so far.
+
+    A webui that goes on after that does so another way (Forge decodes in tiles, attention is sliced), and
+    gives another picture. Source: `num_ooms` of `torch.cuda.memory_stats`, which counts what was caught too.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    devices_there = range(torch.cuda.device_count())
+    return sum(torch.cuda.memory_stats(each).get("num_ooms", 0) for each in devices_there)

@@ -198,6 +198,7 @@ class Batch:
         written = Written(p.extra_generation_params)
         own, p.extra_generation_params = p.extra_generation_params, written
         untouched = dict(own)
+        out_of_memory = host_weights.times_out_of_memory()
         try:
             # With the refiner's own way back into setup_conds: that is the class's method again by now.
             samples = host.decode(p, type(p).sample(p, **arguments))
@@ -208,7 +209,10 @@ class Batch:
             if p.extra_generation_params is written:
                 p.extra_generation_params = own
         seconds = time.perf_counter() - self._begun
-        key, refused = self._offer(samples, written, seconds)
+        if host_weights.times_out_of_memory() == out_of_memory:
+            key, refused = self._offer(samples, written, seconds)
+        else:
+            key, refused = None, "not kept: memory ran out, and the webui went on another way"
         tell(p, Outcome.MISS, seconds=seconds, key=key, stored=refused is None, words=refused)
         return samples
 

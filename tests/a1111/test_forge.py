@@ -148,14 +148,16 @@ def test_other_modules_for_hires_are_bypassed_and_the_same_ones_are_not(forge):
 
 def test_the_checkpoint_leaves_the_device_by_forges_own_way_and_comes_back_by_itself(forge):
     models = forge.fake.modules["modules.sd_models"]
-    unloaded = []
+    unloaded, sent = [], []
     models.unload_model_weights = lambda: unloaded.append(True)
     models.send_model_to_cpu = lambda model: None  # as Forge's does
+    models.send_model_to_device = sent.append
     host_checkpoint = importlib.import_module("a1111_extension.host_checkpoint")
 
     assert host_checkpoint.free()
     assert unloaded == [True]
-    assert not host_checkpoint.bring_back()
+    assert host_checkpoint.bring_back()
+    assert sent == []
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,24 @@ def test_half_a_picture_is_never_kept(webui, flag):
     assert outcome(webui.run()) == "miss"
 
 
+def test_a_picture_whose_memory_ran_out_is_not_kept(webui, monkeypatch):
+    """The webui caught that, and decoded in tiles: another picture than that of a run with enough."""
+    import torch
+
+    ooms = [3, 0]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"num_ooms": ooms[device]})
+    webui.fake.during_render = lambda p: ooms.__setitem__(1, 1)
+    tiled = webui.run()
+    again = webui.run()
+
+    assert "memory ran out" in reason(tiled)
+    assert outcome(again) == "miss"
+    assert "memory ran out" not in reason(again)
+    assert outcome(webui.run()) == "hit"
+
+
 def test_settings_that_change_in_mid_render_are_not_kept(webui):
     webui.fake.during_render = lambda p: webui.fake.options.data.update(CLIP_stop_at_last_layers=2)
     changed = webui.run()

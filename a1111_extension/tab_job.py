@@ -13,6 +13,7 @@ from typing import Any
 from zit_ext import policy
 from zit_ext.errors import GenerationStoppedError, RequestError, ZitError
 from zit_ext.http.a1111_fields import SAMPLER, without_loras
+from zit_ext.human import duration
 from zit_ext.records import InputImage, LoraRef, ModelRef, Outcome, Request, Result, SchedulerRef
 
 from . import host, host_tab, infotext, rendering, weights
@@ -187,9 +188,9 @@ def _line(result: Result) -> str:
     parts = [f'<b class="zit-{status.outcome.value}">{status.outcome.value}</b>']
     if status.outcome is Outcome.HIT:
         parts.append(f"<span>{status.tier.value}</span>")
-    parts.append(f"<span>{_duration(result.seconds)}</span>")
+    parts.append(f"<span>{duration(result.seconds)}</span>")
     if result.saved_seconds:
-        parts.append(f"<span>saved</span> <span>{_duration(result.saved_seconds)}</span>")
+        parts.append(f"<span>saved</span> <span>{duration(result.saved_seconds)}</span>")
     if status.outcome is Outcome.MISS and not status.stored:
         parts.append("<span>not kept</span>")
     parts.append(f"<span>seed</span> <span>{result.request.seed}</span>")
@@ -197,13 +198,6 @@ def _line(result: Result) -> str:
         parts.append(f"<span>{html.escape(status.detail)}</span>")
     warnings = "".join(f'<p class="zit-warning">{html.escape(each)}</p>' for each in result.warnings)
     return f'<p class="zit-answer" title="{html.escape(status.key or "")}">{" ".join(parts)}</p>{warnings}'
-
-
-def _duration(seconds: float) -> str:
-    """Return so many seconds in words: 4 ms, 0.25 s, 38.2 s."""
-    if seconds < 0.1:
-        return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def _time(seconds: float) -> str:

@@ -14,6 +14,7 @@ from zit_ext.engine import Engine
 from zit_ext.metrics import Metrics
 from zit_ext.models.environment import EnvironmentBook
 from zit_ext.plugins import Hooks, Plugins, find_plugins
+from zit_ext.records import ModelRef
 from zit_ext.results.store import ResultStore
 from zit_ext.settings import Settings
 from zit_ext.testing import FakeClock, FakeFiles, FakePipeline, FakeRenderer
@@ -32,6 +33,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(cache_dir=tmp_path / "cache", max_bytes=10_000_000, memory_bytes=0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelRef:
+    """A folder that the real resolver takes for weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return ModelRef(source=str(folder))
 
 
 @pytest.fixture

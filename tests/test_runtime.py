@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from zit_ext import ModelRef, Outcome, hookimpl
+from zit_ext import Outcome, hookimpl
 from zit_ext.errors import EngineClosedError, PluginError
 from zit_ext.plugins import find_plugins
 from zit_ext.renderers.late import LateRenderer
 from zit_ext.runtime import Runtime
 from zit_ext.testing import FakePipeline, FakeRenderer, make_request
-
-
-@pytest.fixture
-def model(tmp_path):
-    """A folder that the real resolver takes for weights."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return ModelRef(source=str(folder))
 
 
 @pytest.fixture

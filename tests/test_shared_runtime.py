@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from zit_ext import ModelRef
 from zit_ext.model_server.starting import settings_argument
 from zit_ext.runtime import Runtime
 from zit_ext.shared_runtime import shared
@@ -50,15 +49,6 @@ result = runtime.generate_blocking(make_request(model=ModelRef(source=source)))
 print(json.dumps([result.status.outcome.value, result.digest]), flush=True)
 raise KeyboardInterrupt
 """
-
-
-@pytest.fixture
-def model(tmp_path):
-    """A folder that the real resolver takes for weights."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return ModelRef(source=str(folder))
 
 
 def run(settings, model, slow=""):

@@ -103,7 +103,7 @@ class Engine:
         self._lookups.shutdown(wait=True)
 
     async def finish(self, patience: float) -> bool:
-        """Finish what was promised in at most `patience` seconds, and stay open; say whether that was all."""
+        """Finish what was promised in `patience` seconds, at the end of a program; say if that was all."""
         return await self._keeper.finish(patience)
 
     async def generate(self, request: Request, watcher: Watcher | None = None) -> Result:

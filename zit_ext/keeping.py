@@ -79,7 +79,7 @@ class Keeper:
     async def finish(self, patience: float) -> bool:
         """Finish what was promised if that takes at most `patience` seconds, and give up the rest.
 
-        Say whether nothing was given up.
+        Say whether nothing was given up. From here on no digest is made: the end has come.
         """
         if self._later:
             await asyncio.wait(self._later, timeout=patience)

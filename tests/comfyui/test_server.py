@@ -13,7 +13,7 @@ import pytest
 from zit_ext.model_server.home import ServerHome
 
 from . import getting
-from .host import ROOT, Host, python_for
+from .host import ROOT, Host, Ran, python_for
 from .test_cache_any import cached, run, run_again, slow, status
 from .test_generate import outcomes, picture, render
 
@@ -51,20 +51,26 @@ def server_runs(host: Host) -> bool:
     return any(ServerHome(place).is_locked("lock") for place in (host.base / "data" / "server").glob("*"))
 
 
+def render_without_server(host: Host, tiny_model: str, prompt: str) -> Ran:
+    """Ask again for what is kept, after a restart of the host and the end of the server: a hit."""
+    host.wait_for_entries(0)
+    host.stop()
+    stop_server(host)
+    host.start()
+    again = render(host, tiny_model, prompt=prompt)
+    assert outcomes(again) == ["hit"], again.texts("1")
+    assert not server_runs(host)
+    return again
+
+
 def test_the_model_server_renders_and_its_picture_is_a_hit_later_that_needs_none(started, tiny_model):
     host = started(ZIT_RENDERER="server")
     first = render(host, tiny_model, prompt="by the server")
     assert outcomes(first) == ["miss"]
     told = host.run({"1": {"class_type": "ZitStatistics", "inputs": {}}})
     assert "weights are held by the model server" in told.texts("1")[0]
-    host.wait_for_entries(0)
-    host.stop()
-    stop_server(host)
-    host.start()
-    again = render(host, tiny_model, prompt="by the server")
-    assert outcomes(again) == ["hit"], again.texts("1")
+    again = render_without_server(host, tiny_model, prompt="by the server")
     assert again.texts("3") == first.texts("3")
-    assert not server_runs(host)
 
 
 def test_auto_is_the_model_server_where_comfyuis_python_cannot_render(started, tiny_model):
@@ -72,13 +78,7 @@ def test_auto_is_the_model_server_where_comfyuis_python_cannot_render(started, t
     first = render(host, tiny_model, prompt="by another Python")
     assert outcomes(first) == ["miss"]
     assert server_runs(host)
-    host.wait_for_entries(0)
-    host.stop()
-    stop_server(host)
-    host.start()
-    again = render(host, tiny_model, prompt="by another Python")
-    assert outcomes(again) == ["hit"], again.texts("1")
-    assert not server_runs(host)
+    render_without_server(host, tiny_model, prompt="by another Python")
 
 
 def test_auto_is_comfyui_itself_where_its_python_can_render(started, tiny_model):

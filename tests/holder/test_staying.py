@@ -85,19 +85,24 @@ async def test_a_preload_moves_nothing_else_off_the_device(renderer_with, shelf)
     assert renderer.holdings().vram_bytes <= 150
 
 
-async def test_a_preload_that_waits_for_a_render_is_named_until_its_turn_has_come(renderer_with, shelf):
-    renderer = renderer_with(max_models=1)
-    await renderer.render(ask("a"), quiet())
+async def preloads_b_while_a_renders(renderer, shelf):
+    """Return what ends with both, once the preload is known to wait."""
     shelf.pipeline("a").gate.clear()
     rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
     await until_it_renders(renderer)
     preloading = asyncio.ensure_future(renderer.preload(ModelRef(source="b")))
-
     await until(lambda: renderer.holdings().waiting == ("b",))
+    return asyncio.gather(rendering, preloading)
+
+
+async def test_a_preload_that_waits_for_a_render_is_named_until_its_turn_has_come(renderer_with, shelf):
+    renderer = renderer_with(max_models=1)
+    await renderer.render(ask("a"), quiet())
+    going_on = await preloads_b_while_a_renders(renderer, shelf)
     assert shelf.opened == ["a"]
 
     shelf.pipeline("a").gate.set()
-    await asyncio.gather(rendering, preloading)
+    await going_on
     assert renderer.holdings().waiting == ()
     assert tiers(shelf, "b") == {WeightTier.VRAM}
 
@@ -106,15 +111,10 @@ async def test_weights_in_ram_that_wait_for_the_end_of_a_stage_are_named_too(ren
     await renderer.render(ask("b"), quiet())
     await renderer.park_idle()
     await renderer.render(ask("a"), quiet())
-    shelf.pipeline("a").gate.clear()
-    rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
-    await until_it_renders(renderer)
-    preloading = asyncio.ensure_future(renderer.preload(ModelRef(source="b")))
-
-    await until(lambda: renderer.holdings().waiting == ("b",))
+    going_on = await preloads_b_while_a_renders(renderer, shelf)
 
     shelf.pipeline("a").gate.set()
-    await asyncio.gather(rendering, preloading)
+    await going_on
     assert renderer.holdings().waiting == ()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from .. import human
 from ..setting_values import GB
 from ..settings import Settings
-from . import human
 
 
 class State(str, Enum):

@@ -6,9 +6,9 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
+from .. import human
 from ..entry_json import entry_json, json_fields
 from ..results.store import ResultStore
-from . import human
 from .context import Context
 from .destinations import Destination
 from .entry_rows import SHORT, TABLE_HEAD, TABLE_RIGHT, flat, left, shown, table_row

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from .. import human
 from ..records import Entry, FieldValue
-from . import human
 from .console import one_line
 
 SHORT = 12

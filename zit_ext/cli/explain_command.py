@@ -6,9 +6,9 @@ import argparse
 import time
 from typing import Any
 
+from .. import human
 from ..entry_json import entry_json, json_fields
 from ..explaining import Differences, Explainer, Explanation, Verdict, differences
-from . import human
 from .context import Context
 from .entry_rows import SHORT, left, shown
 from .keys import entry_by_key

@@ -11,13 +11,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-from .. import policy
+from .. import human, policy
 from ..errors import RequestError
 from ..models.download import ensure_downloaded, ensure_tokenizer
 from ..records import CacheMode, Outcome, Request, Result
 from ..runtime import Runtime
 from ..settings import Settings
-from . import human
 from .console import Console
 from .context import Context
 from .destinations import Destination

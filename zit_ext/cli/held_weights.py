@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .. import human
 from ..models.holdings import HeldModel, Holdings
 from ..pipeline import WeightTier
-from . import human
 from .console import Console
 
 

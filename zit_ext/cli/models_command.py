@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
+from .. import human
 from ..errors import ModelError, ModelMissingError, RequestError
 from ..found_weights import FoundWeights, found_weights
 from ..models import hub_cache
@@ -14,7 +15,6 @@ from ..models.ledger import Ledger
 from ..models.naming import model_named
 from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
-from . import human
 from .context import Context
 from .held_weights import held_rows, show_held
 from .parser import Commands

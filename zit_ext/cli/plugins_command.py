@@ -13,6 +13,7 @@ from typing import Any
 from ..default_plugins.counting import Counting
 from ..default_plugins.zimage import ZImage
 from ..errors import ModelError, RequestError
+from ..human import age
 from ..pipeline import Pipeline
 from ..plugin_trouble import Trouble, forget_troubles, read_troubles
 from ..plugins import PluginReport
@@ -20,7 +21,6 @@ from ..records import ModelRef
 from ..runtime import plugins_for, troubles_path
 from ..settings import Settings
 from .context import Context
-from .human import age
 from .parser import Commands
 from .plugin_template import module_of, write_plugin
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .. import human
 from ..errors import ServerError
 from ..model_server.home import ServerHome, State
 from ..model_server.provisioned import Provisioned
@@ -18,7 +19,6 @@ from ..model_server.starting import ServerPython, server_for, stop
 from ..models.holdings import Holdings
 from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
-from . import human
 from .context import Context
 from .held_weights import held_rows, show_held
 from .parser import Commands

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .. import human
 from ..errors import RequestError
 from ..history.database import FOLDER, HistoryError
 from ..history.reading import NOTHING, Totals, totals_in
@@ -16,7 +17,6 @@ from ..results.archive import ArchiveReport
 from ..results.counters import COUNTERS, DAMAGE
 from ..results.store import Usage
 from ..settings import Settings
-from . import human
 from .context import Context
 from .parser import Commands, UsageError
 

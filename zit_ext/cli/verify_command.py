@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .. import human
 from ..auditing import Audit, Finding, FindSource, audit, neutral
 from ..errors import RequestError
 from ..found_weights import source_of
@@ -18,7 +19,6 @@ from ..results.selection import Selection
 from ..results.store import ResultStore
 from ..results.verifying import VerifyReport
 from ..runtime import Runtime
-from . import human
 from .context import Context
 from .entry_rows import SHORT
 from .parser import Commands

@@ -7,13 +7,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from .. import human
 from ..errors import SettingError
 from ..models.download import ensure_downloaded, ensure_tokenizer
 from ..models.naming import model_named
 from ..records import ModelRef
 from ..renderers.model_server import ServerRenderer
 from ..settings import Settings
-from . import human
 from .context import Context
 from .parser import Commands
 

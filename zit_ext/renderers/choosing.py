@@ -37,9 +37,9 @@ def _runs(settings: Settings) -> bool:
 
 
 def _only_another_fits(settings: Settings) -> bool:
-    if _this_python_fits():
-        return False
-    return settings.server_python != "auto" or provisioned(settings) is not None
+    another = settings.server_python != "auto" or provisioned(settings) is not None
+    # In this order: to look at the packages here takes 20 ms, and every program that starts asks.
+    return another and not _this_python_fits()
 
 
 @functools.cache  # what a program has imported stays, whatever pip does meanwhile

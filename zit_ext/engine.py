@@ -25,6 +25,7 @@ from .errors import (
     NotCachedError,
     PluginError,
     StoreError,
+    StoreFullError,
     ZitError,
 )
 from .keeping import Keeper
@@ -370,7 +371,9 @@ class Engine:
             self._shrug(error, "the newest results may be lost")
 
     def _shrug(self, error: Exception, consequence: str) -> None:
-        log.warning("%s; %s", error, consequence, exc_info=error)
+        # A full store is no fault: where it was met says nothing.
+        fault = None if isinstance(error, StoreFullError) else error
+        log.warning("%s; %s", error, consequence, exc_info=fault)
         self.metrics.event(type(error).__name__)
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:

@@ -8,9 +8,10 @@ import pytest
 
 from zit_ext.codecs import SAFETENSORS
 from zit_ext.errors import PluginError, StoreFullError
-from zit_ext.records import Encoded
+from zit_ext.records import Encoded, Outcome
 from zit_ext.results.database import transaction
 from zit_ext.results.disk import Disk
+from zit_ext.testing import make_request
 
 from .making import asked, bytes_on_disk, files_in, index_file, keep, kept, there
 
@@ -112,3 +113,11 @@ def test_another_programs_long_write_delays_a_hit_by_nothing_and_a_write_unseen(
     finally:
         other.close()
     assert store.usage().entries == 2
+
+
+async def test_what_finds_no_room_in_the_queue_is_answered_with_one_line_in_the_log(in_engine, caplog):
+    answered = await in_engine(lambda engine: engine.generate(make_request()), write_queue=0)
+
+    assert (answered.status.outcome, answered.status.stored) == (Outcome.MISS, False)
+    (line,) = [each for each in caplog.records if "results wait to be written" in each.getMessage()]
+    assert line.exc_info is None

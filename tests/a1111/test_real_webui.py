@@ -269,7 +269,7 @@ def test_reloading_the_ui_forgets_nothing(webui):
 
     assert webui.outcomes() == ["miss", "hit", "miss", "hit"]
     assert after == before
-    assert "Error loading script" not in webui.text()
+    assert "Error loading script: zit_script.py" not in webui.text()
 
 
 def test_what_is_interrupted_is_not_kept(webui):

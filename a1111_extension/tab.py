@@ -135,7 +135,12 @@ class _Tab:
         for event in (self.go.click, self.prompt.submit):
             event(_generate, inputs=[task, *form], outputs=shown, show_progress=False, **begin)
         self.interrupt.click(host_tab.interrupt, inputs=[], outputs=[], show_progress=False)
-        self.gallery.select(_chosen, inputs=[self.told], outputs=[self.text], show_progress=False)
+        # Asked of the page: what Gradio 4 says of a selection, it refuses itself if the picture was saved.
+        which = gr.Textbox(value="", visible=False)
+        chosen = {host_tab.JS: "(...each) => window.zitChosen ? window.zitChosen(each) : each"}
+        self.gallery.select(
+            _chosen, inputs=[self.told, which], outputs=[self.text], show_progress=False, **chosen
+        )
         quiet: dict[str, Any] = {"show_progress": False}
         self.size.change(_sides, inputs=[self.size], outputs=[self.width, self.height], **quiet)
         self.swap.click(
@@ -183,9 +188,11 @@ def _sides(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _chosen(told: str, event: gr.SelectData) -> str:
+def _chosen(told: str, which: str) -> Any:
     texts = _of(told).get("infotexts", [])
-    return host_tab.as_html(texts[event.index]) if event.index < len(texts) else ""
+    return (
+        host_tab.as_html(texts[int(which)]) if which.isdecimal() and int(which) < len(texts) else gr.update()
+    )
 
 
 def _last_seed(told: str, seed: str) -> str:

@@ -17,6 +17,13 @@ window.zitSubmit = function(values) {
     return sent;
 };
 
+// Which picture of the gallery is chosen, once the page shows it.
+window.zitChosen = async function(values) {
+    await new Promise((shown) => setTimeout(shown, 100));
+    const small = [...document.querySelectorAll("#zit_gallery .thumbnails > .thumbnail-item")];
+    return [values[0], String(small.findIndex((each) => each.classList.contains("selected")))];
+};
+
 // Where other tabs send a picture: the webui calls these by name.
 window.switch_to_zit = function() {
     const name = [...document.querySelectorAll("#tabs button")].find((each) => each.textContent.trim() === "Z-Image");

@@ -76,6 +76,8 @@ class RealWebui:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         on_the_cpu = ["--always-cpu"] if self.is_forge else ["--use-cpu", "all"]
+        if self.is_forge:  # with a --data-dir its page may not read its own scripts otherwise
+            on_the_cpu += ["--gradio-allowed-path", str(self.checkout)]
         command = [str(self.python), "launch.py", *_OPTIONS.split(), *on_the_cpu, "--port", str(self.port)]
         command += ["--data-dir", str(self.data), *options]
         started = time.perf_counter()

@@ -107,6 +107,9 @@ def test_a_batch_is_partly_found_and_each_picture_says_its_seed(webui, tab):
     assert [f"seed {seed}" in said for seed in (20, 21, 22)] == [True] * 3
     assert len(tab.pictures()) == 3
     shot(tab, webui, "batch")
+    for number in (2, 1):
+        tab.page.locator("#zit_gallery .thumbnails > .thumbnail-item").nth(number).click()
+        tab.until(lambda number=number: f"Seed: {20 + number}," in tab.infotext())
     tab.press("reuse_seed")
     tab.becomes("seed", "20")
     tab.press("random_seed")

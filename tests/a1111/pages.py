@@ -32,8 +32,10 @@ NOISE = [
     "preload CSS for https://fonts",
     "net::ERR_FAILED",
     "Could not get api details",
+    "console: AbortError: signal is aborted without reason",
 ]
-"""What Gradio's own page says when its maker's fonts and scripts are not let in; none of it is needed."""
+"""What Gradio's own page says when its maker's fonts and scripts are not let in, and as it ends its own
+stream of events; none of it is needed."""
 
 
 def environment(name: str) -> Path:

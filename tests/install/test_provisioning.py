@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -331,6 +332,22 @@ def test_plugins_that_act_on_renders_are_provisioned_too(settings, a_host, plugi
     assert set(installed_in(Path(made.side))) == {"zit-int8"}
     assert str(made.proof["plugin"]).startswith(made.side)
     assert asked(settings, "import zit_int8; print(zit_int8.__version__)") == "1.2"
+
+
+def test_what_pip_takes_away_while_we_count_costs_nothing(tmp_path, monkeypatch):
+    for name in ("pip-unpack-1", "pip-unpack-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "torch.whl").write_bytes(b"12345")
+    scandir = os.scandir
+
+    def too_late(folder=".", *rest):
+        if isinstance(folder, Path) and folder.name == "pip-unpack-1":
+            shutil.rmtree(folder)
+        return scandir(folder, *rest)
+
+    monkeypatch.setattr(os, "scandir", too_late)
+
+    assert provisioning._downloaded(tmp_path) == 5
 
 
 def test_a_host_that_lacks_only_pluggy_gets_only_that(settings, a_host, index):

@@ -337,9 +337,10 @@ def _downloaded(temporary: Path) -> int:
     """Return how many bytes of packages lie in pip's temporary folder just now."""
     total = 0
     for folder in temporary.glob("pip-unpack-*"):
-        for path in folder.glob("*"):
-            with contextlib.suppress(OSError):
-                total += path.stat().st_size
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:  # pip takes them away as we look
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat().st_size
     return total
 
 

@@ -44,7 +44,7 @@ def free() -> bool:
 
 
 def bring_back() -> bool:
-    """Give the device back: our weights leave it, then the webui's own model returns, if it left for them.
+    """Give the device back: our weights go to RAM, then the webui's own model returns, if it left for them.
 
     Tell whether the device had been taken.
     """
@@ -53,7 +53,7 @@ def bring_back() -> bool:
         return False
     _taken = False
     try:
-        host.engine().unload_blocking()
+        host.engine().park_blocking()
     except ZitError as error:
         log.warning("zit_ext: the weights of Z-Image did not leave the device: %s", error)
     if _is_away():

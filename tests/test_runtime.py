@@ -11,6 +11,7 @@ import pytest
 
 from zit_ext import Outcome, hookimpl
 from zit_ext.errors import EngineClosedError, PluginError
+from zit_ext.pipeline import WeightTier
 from zit_ext.plugins import find_plugins
 from zit_ext.renderers.late import LateRenderer
 from zit_ext.runtime import Runtime
@@ -135,11 +136,12 @@ def test_the_broken_disk_story_ends_in_pictures(settings, ask, tmp_path):
 
 
 def test_weights_are_preloaded_and_unloaded_from_any_thread(settings, model, ask):
-    opened = []
+    opened, pipelines = [], []
 
     def open_pipeline(wanted):
         opened.append(wanted.path)
-        return FakePipeline(sizes={"transformer": 10})
+        pipelines.append(FakePipeline(sizes={"transformer": 10}))
+        return pipelines[-1]
 
     plugins = find_plugins(entry_points=False)
     plugins.register(
@@ -149,6 +151,10 @@ def test_weights_are_preloaded_and_unloaded_from_any_thread(settings, model, ask
     with Runtime(local, plugins=plugins) as runtime:
         runtime.preload_blocking(model)
         runtime.generate_blocking(ask())
+        runtime.park_blocking()
+        assert pipelines[0].tiers["transformer"] is WeightTier.RAM
+        runtime.generate_blocking(ask(seed=2))
+        assert pipelines[0].tiers["transformer"] is WeightTier.VRAM
         assert opened == [Path(model.source)]
         assert runtime.unload_blocking(model) == 1
         assert runtime.unload_blocking(model) == 0
@@ -182,6 +188,7 @@ def test_the_models_of_the_setting_are_loaded_before_anybody_asks(settings, mode
 
 def test_a_renderer_without_weights_has_nothing_to_unload(runtime, model):
     runtime.preload_blocking(model)
+    runtime.park_blocking()
     assert runtime.unload_blocking() == 0
 
 

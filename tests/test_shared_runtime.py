@@ -93,7 +93,11 @@ def test_the_runtime_of_a_host_preloads_when_it_starts(settings, model, monkeypa
     async def unload_all():
         return 0
 
-    renderer.preload, renderer.unload, renderer.unload_all = preload, unload, unload_all
+    async def park_all():
+        pass
+
+    renderer.preload, renderer.unload = preload, unload
+    renderer.unload_all, renderer.park_all = unload_all, park_all
     monkeypatch.setattr(
         "zit_ext.shared_runtime.Runtime",
         lambda settings, label: Runtime(settings, renderer=renderer, label=label),

@@ -187,6 +187,10 @@ class Runtime:
         unloaded: Future[int] = self._start(lambda: self._unload(model))
         return unloaded.result()
 
+    def park_blocking(self) -> None:
+        """Move all weights off the device into RAM; the next render brings them back. From a thread."""
+        self._start(self._park).result()
+
     async def preload(self, model: ModelRef) -> None:
         """Have the model's weights ready. From any loop. Raises RequestError and ModelError."""
         await asyncio.wrap_future(self._start(lambda: self._preload(model)))
@@ -265,6 +269,10 @@ class Runtime:
         if model is None:
             return await renderer.unload_all()
         return int(await renderer.unload(await self._resolved(model)))
+
+    async def _park(self) -> None:
+        if isinstance(renderer := self._renderer_made, HoldsWeights):
+            await renderer.park_all()
 
     async def _holdings(self) -> Holdings | None:
         if (renderer := self._renderer_made) is None:

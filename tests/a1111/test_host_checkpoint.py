@@ -23,7 +23,7 @@ def told(webui: Any, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         send_model_to_device=lambda moved: moves.append("the webui's returns"),
         unload_model_weights=lambda: moves.append("the webui's is unloaded"),
     )
-    engine = SimpleNamespace(unload_blocking=lambda: moves.append("ours leave"))
+    engine = SimpleNamespace(park_blocking=lambda: moves.append("ours leave"))
     monkeypatch.setattr(checkpoint, "sd_models", models)
     monkeypatch.setattr(checkpoint.host, "engine", lambda: engine)
     return SimpleNamespace(checkpoint=checkpoint, moves=moves, models=models, engine=engine)
@@ -77,7 +77,7 @@ def test_a_model_server_that_is_lost_does_not_keep_the_checkpoint_away(told, mon
         raise ServerError("the model server was lost", "see its log")
 
     told.checkpoint.free()
-    monkeypatch.setattr(told.engine, "unload_blocking", lost)
+    monkeypatch.setattr(told.engine, "park_blocking", lost)
     told.checkpoint.bring_back()
 
     assert told.moves[-1] == "the webui's returns"

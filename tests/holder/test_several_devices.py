@@ -110,7 +110,7 @@ async def test_the_doors_open_all_devices(several, shelves):
     freed = devices.give_back_blocking(1)
     assert 2 <= freed < 303, "something of each device, and no more than that"
     assert await devices.give_back(10**9) == 303 - freed
-    await devices.park_idle()
+    await devices.park_all()
     assert sum(shelf.device.used for shelf in shelves) == 0
     assert await devices.unload(ModelRef(source="b")) is True
     assert await devices.unload(ModelRef(source="b")) is False

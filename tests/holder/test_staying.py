@@ -109,7 +109,7 @@ async def test_a_preload_that_waits_for_a_render_is_named_until_its_turn_has_com
 
 async def test_weights_in_ram_that_wait_for_the_end_of_a_stage_are_named_too(renderer, shelf):
     await renderer.render(ask("b"), quiet())
-    await renderer.park_idle()
+    await renderer.park_all()
     await renderer.render(ask("a"), quiet())
     going_on = await preloads_b_while_a_renders(renderer, shelf)
 
@@ -203,11 +203,29 @@ async def test_everything_can_be_unloaded_at_once(renderer, shelf):
     assert shelf.device.used == 0
 
 
-async def test_parking_all_that_is_idle_keeps_it_in_ram(renderer, shelf):
+async def test_parking_all_keeps_it_in_ram_and_nothing_is_read_again(renderer, shelf):
     await renderer.render(ask(), quiet())
-    await renderer.park_idle()
+    await renderer.park_all()
     assert tiers(shelf) == {WeightTier.RAM}
     assert shelf.device.used == 0
+    await renderer.render(ask(seed=2), quiet())
+    assert shelf.opened == ["a"]
+
+
+async def test_parking_all_waits_for_what_renders_and_parks_that_too(renderer, shelf):
+    for source in "ba":
+        await renderer.render(ask(source), quiet())
+    pipeline = shelf.pipeline("a")
+    pipeline.gate.clear()
+    rendering = asyncio.ensure_future(renderer.render(ask("a", seed=2), quiet()))
+    await until_it_renders(renderer)
+    parking = asyncio.ensure_future(renderer.park_all())
+    await asyncio.sleep(0.02)
+    assert not parking.done()
+    pipeline.gate.set()
+    await parking
+    assert shelf.device.used == 0
+    await rendering
 
 
 # What hosts ask back

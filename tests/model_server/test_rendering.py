@@ -243,7 +243,7 @@ async def test_weights_are_listed_parked_and_let_go_in_the_server(world: World) 
     assert [model.source for model in held.models] == [request.model.source]
     assert held.vram_bytes == 101
     assert await renderer.give_back(1) > 0
-    await renderer.park_idle()
+    await renderer.park_all()
     held = await renderer.holdings()
     assert held is not None
     assert (held.vram_bytes, held.ram_bytes) == (0, 101)

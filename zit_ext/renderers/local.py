@@ -135,10 +135,11 @@ class LocalRenderer:
         """
         return self._thread.run_blocking(self._holder.park, patience, wanted_bytes) or 0
 
-    async def park_idle(self) -> None:
-        """Move all idle weights off the device."""
+    async def park_all(self) -> None:
+        """Move all weights off the device into RAM, those of a model that renders after its render."""
         if not self._desk.closed:
             await self._thread.run_soon(self._holder.park_idle)
+            await self._thread.run(self._holder.park_idle)  # what a render has brought there meanwhile
 
     def holdings(self) -> Holdings:
         """Return what is held and done at this moment. From any thread."""

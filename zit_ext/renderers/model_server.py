@@ -93,8 +93,8 @@ class ServerRenderer:
         """Move idle weights off the device until so many bytes are freed; return how many were."""
         return int(await self._of_running(protocol.GIVE_BACK, wanted_bytes) or 0)
 
-    async def park_idle(self) -> None:
-        """Move all idle weights off the device."""
+    async def park_all(self) -> None:
+        """Move all weights off the device into RAM. Starts no server."""
         await self._of_running(protocol.PARK, None)
 
     async def holdings(self) -> Holdings | None:

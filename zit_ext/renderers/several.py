@@ -82,9 +82,9 @@ class SeveralDevices:
         """`give_back` for a host's thread, which gets an answer within so many seconds for each device."""
         return sum(each.give_back_blocking(wanted_bytes, patience) for each in self.renderers)
 
-    async def park_idle(self) -> None:
-        """Move all idle weights off all devices."""
-        await asyncio.gather(*(each.park_idle() for each in self.renderers))
+    async def park_all(self) -> None:
+        """Move all weights off all devices into RAM."""
+        await asyncio.gather(*(each.park_all() for each in self.renderers))
 
     def holdings(self) -> Holdings:
         """Return what all devices hold and do at this moment. From any thread."""

@@ -7,11 +7,18 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from zit_ext.installing.hosts import Host, python_of
+
+from .pages import end_server
 
 ROOT = Path(__file__).parents[2]
 TITLE = "Z-Image cache: keep results of txt2img"
@@ -19,6 +26,19 @@ _OPTIONS = (
     "--skip-torch-cuda-test --skip-prepare-environment --skip-load-model-at-start --no-half"
     " --no-download-sd-model --do-not-download-clip --api --loglevel INFO"
 )
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_ASKS_ONCE = urllib.request.build_opener(_NoRedirect)
+
+
+def basic(name_and_password: str) -> dict[str, str]:
+    """Return the headers by which a program says who it is."""
+    return {"authorization": "Basic " + base64.b64encode(name_and_password.encode()).decode()}
 
 
 class RealWebui:
@@ -44,6 +64,11 @@ class RealWebui:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._told = 0
+        self._login: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def set_up(self) -> None:
         """Make weights, and let install.py do what it does at each launch."""
@@ -86,6 +111,8 @@ class RealWebui:
                 command, cwd=self.checkout, env=self.environ, stdout=log, stderr=subprocess.STDOUT
             )
         self._told = 0
+        # The API of a webui with --api-auth answers nobody else.
+        self._login = basic(options[options.index("--api-auth") + 1]) if "--api-auth" in options else {}
         while time.perf_counter() - started < 500:
             assert self._process.poll() is None, self.text()[-3000:]
             # Not asked before it says so: a webui that is asked too early fails to make its API.
@@ -129,14 +156,27 @@ class RealWebui:
         return [_outcome(line) for line in lines if line]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        request = urllib.request.Request(self.url + path, headers=self._login)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
+
+    def status(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> int:
+        """Return what somebody is answered who sends these headers, and nothing else of a login."""
+        sent = {"content-type": "application/json", **(headers or {})}
+        body = b"{}" if method == "POST" else None
+        request = urllib.request.Request(self.url + path, body, sent, method=method)
+        try:
+            with _ASKS_ONCE.open(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
 
     def post(self, path: str, **body: Any) -> Any:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
+            self.url + path,
             json.dumps(body).encode(),
-            {"content-type": "application/json"},
+            {"content-type": "application/json", **self._login},
         )
         with urllib.request.urlopen(request, timeout=280) as answer:
             return json.load(answer)
@@ -166,3 +206,32 @@ def _outcome(line: str) -> str:
     if line.startswith("fwd=bypass"):
         return "bypass: " + line.partition('detail="')[2].rstrip('"')
     return "hit" if line.startswith("hit") else line.partition(";")[0].removeprefix("fwd=")
+
+
+@contextmanager
+def with_renderer(folder: Path) -> Iterator[RealWebui]:
+    """Set the webui of `ZIT_A1111_PATH` up, with a tiny model and this Python to render it; not started.
+
+    Who calls skips where there is none.
+    """
+    from zit_ext.models.tiny import build
+
+    root = Path(os.environ["ZIT_A1111_PATH"])
+    named = os.environ.get("ZIT_A1111_PYTHON")
+    python = Path(named) if named else python_of(Host("a1111", root))
+    assert python is not None, "no Python in the checkout: set ZIT_A1111_PYTHON"
+    webui = RealWebui(root, python, folder)
+    webui.environ |= {
+        "ZIT_CACHE_DIR": str(folder / "zit"),
+        "ZIT_DATA_DIR": str(folder / "zit-data"),
+        "ZIT_MODEL": str(build(folder / "tiny-z-image")),
+        "ZIT_DEVICE": "cpu",
+        "ZIT_SERVER_PYTHON": sys.executable,
+        "ZIT_SERVER_IDLE_TIMEOUT": "300",
+    }
+    try:
+        webui.set_up()
+        yield webui
+    finally:
+        webui.stop()
+        end_server(folder / "zit-data")

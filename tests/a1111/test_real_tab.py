@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zit_ext.installing.hosts import Host, python_of
-
-from .pages import Tab, end_server
-from .real_webui import RealWebui
+from .pages import Tab
+from .real_webui import RealWebui, with_renderer
 
 Image = pytest.importorskip("PIL.Image", reason="it needs Pillow")
 pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.timeout(900)]
@@ -25,33 +22,12 @@ pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWebui]:
-    checkout = os.environ.get("ZIT_A1111_PATH")
-    if not checkout:
+    if not os.environ.get("ZIT_A1111_PATH"):
         pytest.skip("ZIT_A1111_PATH is not set")
-    from zit_ext.models.tiny import build
-
-    root = Path(checkout)
-    named = os.environ.get("ZIT_A1111_PYTHON")
-    python = Path(named) if named else python_of(Host("a1111", root))
-    assert python is not None, "no Python in the checkout: set ZIT_A1111_PYTHON"
-    folder = tmp_path_factory.mktemp("a1111tab")
-    webui = RealWebui(root, python, folder)
-    webui.environ |= {
-        "ZIT_CACHE_DIR": str(folder / "zit"),
-        "ZIT_DATA_DIR": str(folder / "zit-data"),
-        "ZIT_MODEL": str(build(folder / "tiny-z-image")),
-        "ZIT_DEVICE": "cpu",
-        "ZIT_SERVER_PYTHON": sys.executable,
-        "ZIT_SERVER_IDLE_TIMEOUT": "300",
-    }
-    try:
-        webui.set_up()
+    with with_renderer(tmp_path_factory.mktemp("a1111tab")) as webui:
         webui.start()
         webui.txt2img(seed=1)  # loads the webui's own checkpoint
         yield webui
-    finally:
-        webui.stop()
-        end_server(folder / "zit-data")
 
 
 @pytest.fixture
@@ -59,7 +35,7 @@ def tab(webui: RealWebui, new_page: Callable[..., Any]) -> Tab:
     theme = os.environ.get("ZIT_THEME", "light")
     page = new_page(viewport={"width": 1400, "height": 1000}, color_scheme=theme)
     page.set_default_timeout(120_000)
-    return Tab(page, f"http://127.0.0.1:{webui.port}/?__theme={theme}")
+    return Tab(page, f"{webui.url}/?__theme={theme}")
 
 
 def pixels(path: Path) -> bytes:
@@ -146,11 +122,67 @@ def test_a_picture_is_saved_and_sent_to_img2img_by_the_webuis_own_buttons(webui,
 def test_the_webuis_own_checkpoint_comes_back_with_its_next_job(webui, tab):
     before = webui.txt2img(seed=21, cached=False)
     tab.small("room", seed=17).generate()
+    loads = webui.get("/zit/v1/models")["loads"]
 
     assert webui.txt2img(seed=21, cached=False) == before
+    # The weights of Z-Image made room, and are still at hand.
+    assert tab.small("room", seed=18).generate().startswith("miss")
+    assert webui.get("/zit/v1/models")["loads"] == loads
 
 
-def test_the_cache_is_shown_below(tab):
+def test_a_picture_is_pinned_and_another_removed_below_the_tab(webui, tab):
+    from playwright.sync_api import expect
+
+    tab.small("an owl that stays", seed=23).generate()
+    tab.small("a fox that goes", seed=24).generate()
     tab.unfold("cache").scroll_into_view_if_needed()
-    tab.page.frame_locator("#zit_cache iframe").get_by_text("Hit rate").first.wait_for()
+    frame = tab.page.frame_locator("#zit_cache iframe")
+    frame.get_by_text("Hit rate").first.wait_for()
     shot(tab, "cache")
+    frame.get_by_role("link", name="Gallery").first.click()
+
+    def stored(prompt: str) -> list[Any]:
+        entries = webui.get("/zit/v1/entries?limit=100")["entries"]
+        return [each for each in entries if each.get("prompt") == prompt]
+
+    (owl,), (fox,) = stored("an owl that stays"), stored("a fox that goes")
+    owl, fox = (frame.locator(f"[data-key='{each['key']}']") for each in (owl, fox))
+    owl.hover()
+    owl.locator("[data-test=pin]").click()
+    expect(owl.locator("[data-test=pin]")).to_have_attribute("aria-pressed", "true")
+    fox.hover()
+    shot(tab, "gallery")
+    fox.locator("[data-test=remove]").click()
+    expect(frame.get_by_role("dialog")).to_contain_text("a fox that goes")
+    shot(tab, "remove")
+    frame.locator("[data-test=confirm]").click()
+    expect(fox).to_have_count(0)
+
+    assert [each["pinned"] for each in stored("an owl that stays")] == [True]
+    assert stored("a fox that goes") == []
+    assert tab.small("an owl that stays", seed=23).generate().startswith("hit")
+    assert tab.small("a fox that goes", seed=24).generate().startswith("miss")
+
+
+def test_weights_are_let_go_and_loaded_again_below_the_tab(webui, tab):
+    from playwright.sync_api import expect
+
+    def held() -> list[Any]:
+        return [each["name"] for each in webui.get("/zit/v1/models")["held"]]
+
+    tab.small("weights", seed=25).generate()
+    tab.unfold("models").scroll_into_view_if_needed()
+    frame = tab.page.frame_locator("#zit_models iframe")
+    model = frame.locator(".held-model")
+    expect(model).to_have_count(1)
+    shot(tab, "models")
+    model.locator("[data-test=unload]").click()
+    expect(frame.get_by_text("No weights are held")).to_be_visible()
+    assert held() == []
+    frame.locator("[data-test=preload]").first.click()
+    expect(model).to_have_count(1)
+    shot(tab, "models-again")
+    assert held() == ["tiny-z-image"]
+    loads = webui.get("/zit/v1/models")["loads"]
+    assert tab.small("weights", seed=26).generate().startswith("miss")
+    assert webui.get("/zit/v1/models")["loads"] == loads

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import random
 import statistics
 import sys
@@ -282,9 +283,10 @@ async def memory_after(folders: Sequence[Path], place: Path, warm_up: int, switc
         make_room=lambda wanted, device: 0,
     )
     seconds = []
+    numbers = itertools.count()
 
     async def switch(times: int) -> None:
-        for number in range(times):
+        for number in itertools.islice(numbers, times):  # never the same model twice running
             folder = folders[number % len(folders)]
             model = ModelRef(source=str(folder), path=folder, identity=str(folder))
             request = Request(prompt="a fox", seed=number, model=model, width=64, height=64, steps=1)

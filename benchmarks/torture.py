@@ -31,6 +31,7 @@ from zit_ext.errors import StoreError
 from zit_ext.fingerprint import fingerprint
 from zit_ext.records import Entry, Fingerprint
 from zit_ext.results.store import ResultStore
+from zit_ext.sqlite_files import Connection
 
 from .report import machine, versions
 
@@ -254,7 +255,7 @@ LIMITS = {"id", "max_bytes", "max_entries", "ttl_seconds"}
 
 def _row(folder: Path, _blobs: list[Path], chance: random.Random) -> None:
     """Change one column of one row past what the schema allows, as a bad disk would."""
-    db = sqlite3.connect(_index(folder), timeout=30)
+    db = sqlite3.connect(_index(folder), timeout=30, factory=Connection)
     db.execute("PRAGMA ignore_check_constraints = ON")
     # Keys stay unique, and the index may be malformed already: no harm is harm enough.
     with contextlib.closing(db), contextlib.suppress(sqlite3.Error), db:

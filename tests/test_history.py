@@ -214,12 +214,27 @@ def test_many_namespaces_do_not_make_the_file_grow_without_end(recorders, tmp_pa
     assert rows(path, "SELECT number FROM totals WHERE whole AND name = 'hit'") == [(40.0,)]
 
 
-def test_a_file_that_cannot_be_read_is_left_and_a_new_one_begins(recorders, tmp_path, caplog):
+def _no_database(path):
+    path.write_bytes(b"this is no database" * 1000)
+
+
+def _no_text(path):
+    """Make a name in the schema one that Python cannot decode."""
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    data = path.read_bytes()
+    assert b"tabletotals" in data
+    path.write_bytes(data.replace(b"tabletotals", b"table\xbaotals"))
+
+
+@pytest.mark.parametrize("damage", [_no_database, _no_text], ids=lambda each: each.__name__.strip("_"))
+def test_a_file_that_cannot_be_read_is_left_and_a_new_one_begins(recorders, tmp_path, caplog, damage):
     first = recorders()
     first.answered(answer())
     first.close()
     (path,) = files(tmp_path)
-    path.write_bytes(b"this is no database" * 1000)
+    damage(path)
 
     second = recorders()
     assert second.read(1).moments == []

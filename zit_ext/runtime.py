@@ -184,8 +184,7 @@ class Runtime:
 
     def unload_blocking(self, model: ModelRef | None = None) -> int:
         """Let go of a model's weights, or of all; return how many models that were. From a thread."""
-        unloaded: Future[int] = self._start(lambda: self._unload(model))
-        return unloaded.result()
+        return self._start(lambda: self._unload(model)).result()
 
     def park_blocking(self) -> None:
         """Move all weights off the device into RAM; the next render brings them back. From a thread."""

@@ -281,6 +281,22 @@ def test_a_damaged_memo_is_begun_anew(digests, tmp_path):
     assert list(Digests(tmp_path / "cache").known(look(file)).values()) == [WEIGHTS]
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"), [(b"tabledigests_1", b"table\xbaigests_1"), (b"stat", b"\xbatat")]
+)
+def test_a_memo_whose_names_are_no_text_is_begun_anew(digests, tmp_path, name, wrong):
+    file = write(tmp_path / "ae.safetensors", b"weights")
+    assert digest(digests, file) == WEIGHTS
+    database = tmp_path / "cache" / FILE_NAME
+    data = database.read_bytes()
+    assert name in data
+    database.write_bytes(data.replace(name, wrong))
+    fresh = Digests(tmp_path / "cache", clock=later())
+    assert fresh.known(look(file)) == {}
+    assert digest(fresh, file) == WEIGHTS
+    assert list(Digests(tmp_path / "cache", clock=later()).known(look(file)).values()) == [WEIGHTS]
+
+
 def test_a_memo_with_a_damaged_page_costs_a_hash_and_nothing_else(digests, tmp_path):
     model = write_model(tmp_path / "model")
     hashed = digests.hash(look(model))

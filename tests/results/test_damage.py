@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import shutil
 import sqlite3
 
 import pytest
@@ -21,9 +19,7 @@ from .making import (
     blob_file,
     bytes_on_disk,
     files_in,
-    index_file,
     is_true,
-    keep,
     kept,
     picture,
     search,
@@ -190,96 +186,6 @@ def test_a_row_whose_details_are_gone_is_a_miss_and_heals(store, index):
     assert store.find(asked(1)) is None
     kept(store, 1)
     assert there(store, 1) == [1]
-
-
-def _index_of_text(file):
-    file.write_bytes(b"this is no database, and it is longer than a header of one hundred bytes" * 9)
-
-
-def _index_cut(file):
-    os.truncate(file, file.stat().st_size // 2 + 100)
-
-
-def _index_holes(file):
-    data = bytearray(file.read_bytes())
-    generator = random.Random(5)
-    for at in range(0, len(data), 4096):
-        data[at + 1 : at + 200] = generator.randbytes(199)
-    file.write_bytes(data)
-
-
-def _index_zeroed(file):
-    file.write_bytes(bytes(file.stat().st_size))
-
-
-INDEX_DAMAGE = [_index_of_text, _index_cut, _index_holes, _index_zeroed, _empty]
-
-
-@pytest.mark.parametrize("damage", INDEX_DAMAGE, ids=lambda each: each.__name__.strip("_"))
-def test_a_malformed_index_is_set_aside_at_open_and_nothing_is_left_over(make_store, folder, damage):
-    store = make_store()
-    kept(store, *range(30))
-    store.close()
-    damage(index_file(folder))
-    store = make_store()
-    found = there(store, *range(30))
-    store.flush()
-    kept(store, 1)
-    assert there(store, 1) == [1]
-    if not found:
-        assert len(files_in(folder / "blobs")) == 1
-    assert store.verify().problems == []
-    store.prune()
-    assert store.usage().bytes == bytes_on_disk(folder)
-
-
-@pytest.mark.parametrize("damage", INDEX_DAMAGE, ids=lambda each: each.__name__.strip("_"))
-def test_an_index_that_becomes_malformed_while_open_costs_hits_and_nothing_else(make_store, folder, damage):
-    store = make_store()
-    kept(store, *range(30))
-    store._write(lambda desk: desk.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-    damage(index_file(folder))
-    for number in range(30, 40):
-        keep(store, number)
-        there(store, number, number - 30)
-    store.flush()
-    for number in range(40):
-        answer = store.find(asked(number))
-        assert answer is None or is_true(answer, number) is None
-    store.flush()
-    kept(store, 1)
-    assert there(store, 1) == [1]
-    store.close()
-    again = make_store()
-    assert there(again, 1) == [1]
-
-
-def test_a_deleted_folder_costs_the_entries_and_not_the_store(make_store, folder):
-    store, other = make_store(), make_store(memory_bytes=1_000_000)
-    kept(store, 1, 2)
-    assert there(other, 1) == [1]
-    shutil.rmtree(folder)
-    assert there(store, 1, 2) == []
-    store.flush()
-    assert other.peek(asked(1)) is None
-    kept(store, 3)
-    assert there(store, 1, 2, 3) == [3]
-    assert there(other, 1, 2, 3) == [3]
-
-
-def test_another_store_follows_to_the_new_index(make_store, folder, counted):
-    store, other = make_store(), make_store()
-    kept(store, 1)
-    assert there(other, 1) == [1]
-    store._write(lambda desk: desk.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-    _index_of_text(index_file(folder))
-    kept(store, 2)
-    kept(other, 3)
-    assert there(store, 2, 3) == there(other, 2, 3)
-    kept(store, 4)
-    kept(other, 5)
-    assert there(store, 4, 5) == there(other, 4, 5) == [4, 5]
-    assert counted["index_malformed"] >= 1
 
 
 def test_reading_a_blob_by_its_digest_is_checked_fully(store, folder):

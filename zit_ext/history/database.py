@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..sqlite_files import Connection, is_malformed
 from .tally import COUNTS, SUMS, Bucket, Counted, Look
 
 KEPT: dict[int, float] = {60: 26 * 3600.0, 900: 15 * 86_400.0, 21_600: 750 * 86_400.0}
@@ -33,7 +34,6 @@ _BUSY_SECONDS = 1.0
 _NAME = re.compile(r"history-([0-9]{20})\.sqlite3")
 _WHOLE = 1
 _PRUNE_SECONDS = 600.0
-_MALFORMED = ("malformed", "not a database", "no such table", "no such column", "unsupported file")
 
 _NUMBERS = (*COUNTS, *SUMS)
 _SCHEMA = f"""
@@ -111,7 +111,7 @@ class HistoryFile:
             yield None
             return
         with self._translated(reading=True):
-            db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            db = _connect(path)
             try:
                 db.execute("PRAGMA query_only = ON")
                 if _version(db) != VERSION:
@@ -140,7 +140,7 @@ class HistoryFile:
         if path is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._new_path()
-        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = _connect(path)
         try:
             version = _version(db)
             if version > VERSION:
@@ -166,7 +166,7 @@ class HistoryFile:
         try:
             yield
         except sqlite3.Error as error:
-            if isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _MALFORMED):
+            if is_malformed(error):
                 if not reading:
                     self.close()
                 self._begin_anew()
@@ -199,6 +199,12 @@ class HistoryFile:
         newest = self._newest()
         after = 0 if newest is None else int(newest.name[8:28])
         return self._folder / f"history-{max(time.time_ns(), after + 1):020d}.sqlite3"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection
+    )
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ..sqlite_files import Connection, is_malformed
 from .weight_files import SeenFile
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ class DigestMemo:
     @contextlib.contextmanager
     def _opened(self, mode: str, *, patience: float) -> Iterator[sqlite3.Connection]:
         # One connection for each visit: no thread owns one, none is left open, and visits are rare.
-        database = sqlite3.connect(f"{self._path.as_uri()}?mode={mode}", uri=True, timeout=patience)
+        database = sqlite3.connect(
+            f"{self._path.as_uri()}?mode={mode}", uri=True, timeout=patience, factory=Connection
+        )
         with contextlib.closing(database):
             yield database
 
@@ -115,11 +118,14 @@ class DigestMemo:
     def _shrugging(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.OperationalError, OSError) as error:  # busy, read-only, full, no table yet
+        except OSError as error:
             log.debug("digests are not %s: %s", what, error)
         except sqlite3.Error as error:
-            log.warning("%s is damaged (%s); it is begun anew", self._path, error)
-            self._begin_anew()
+            if is_malformed(error) and "no such table" not in str(error):  # another layout's is elsewhere
+                log.warning("%s is damaged (%s); it is begun anew", self._path, error)
+                self._begin_anew()
+            else:  # busy, read-only, full
+                log.debug("digests are not %s: %s", what, error)
 
     def _begin_anew(self) -> None:
         # The journal first: left behind, it would be rolled back into the new database.

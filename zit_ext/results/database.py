@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import StoreError, StoreVersionError
+from ..sqlite_files import Connection, is_malformed
 from .schema import VERSION, version_of
 
 BUSY_SECONDS = 5.0
@@ -24,15 +25,6 @@ PATIENCE_SECONDS = 60.0
 
 SYNCHRONOUS = {"off": "NORMAL", "normal": "NORMAL", "full": "FULL"}
 """What each durability asks of SQLite: FULL makes every commit last, NORMAL loses the newest at most."""
-_MALFORMED_CODES = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
-_MALFORMED_WORDS = (
-    "malformed",
-    "not a database",
-    "no such table",
-    "no such column",
-    "unsupported file",
-    "Could not decode",  # a text that is none
-)
 _BUSY_WORDS = ("locked", "busy")
 
 
@@ -51,16 +43,6 @@ class RowsDamagedError(sqlite3.DatabaseError):
         super().__init__(f"malformed: {what}")
 
 
-def is_malformed(error: BaseException) -> bool:
-    """Tell whether SQLite says that the file is damaged, and not merely busy, full or out of reach."""
-    if not isinstance(error, sqlite3.DatabaseError):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)  # Python 3.11
-    if code is not None and code & 0xFF in _MALFORMED_CODES:
-        return True
-    return any(words in str(error) for words in _MALFORMED_WORDS)
-
-
 def hex_of(value: object) -> str:
     """Return a digest or key of the index as text. Raises RowsDamagedError for anything else."""
     if not isinstance(value, bytes) or len(value) != 32:
@@ -75,7 +57,9 @@ def is_busy(error: BaseException) -> bool:
 
 def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) -> sqlite3.Connection:
     """Open the index for the thread that writes."""
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
         db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
@@ -179,7 +163,13 @@ class Pool:
         return self._open(path)
 
     def _open(self, path: str) -> sqlite3.Connection:
-        db = sqlite3.connect(path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            path,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+        )
         try:
             version = version_of(db)
             if version > VERSION:  # migrated while we were here

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..settings import Settings
+from ..sqlite_files import is_malformed
 from . import index, mending
 from .blobs import Blobs
-from .database import SYNCHRONOUS, RowsDamagedError, is_malformed, transaction
+from .database import SYNCHRONOUS, RowsDamagedError, transaction
 from .dictionaries import Dictionaries
 from .disk import Disk
 from .healing import Healer

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..sqlite_files import is_malformed
 from . import schema
-from .database import connect, is_malformed
+from .database import connect
 from .disk import Disk
 from .layout import Layout
 from .owners import exclusive

@@ -20,8 +20,9 @@ from typing import TypeVar
 from ..errors import StoreError
 from ..setting_values import GB
 from ..settings import Settings
+from ..sqlite_files import is_malformed
 from . import index, mending
-from .database import IndexMalformedError, Pool, RowsDamagedError, is_malformed
+from .database import IndexMalformedError, Pool, RowsDamagedError
 from .desk import Desk, Workplace
 from .dictionaries import Dictionaries
 from .disk import Disk

@@ -14,6 +14,8 @@ from zit_ext.errors import EngineClosedError, PluginError
 from zit_ext.pipeline import WeightTier
 from zit_ext.plugins import find_plugins
 from zit_ext.renderers.late import LateRenderer
+from zit_ext.results import lookup
+from zit_ext.results.claims import Claims
 from zit_ext.runtime import Runtime
 from zit_ext.testing import FakePipeline, FakeRenderer, make_request
 
@@ -133,6 +135,26 @@ def test_the_broken_disk_story_ends_in_pictures(settings, ask, tmp_path):
     broken = replace(settings, cache_dir=tmp_path / "file" / "below")
     with Runtime(broken, plugins=plugins, renderer=FakeRenderer()) as runtime:
         assert runtime.generate_blocking(ask()).status.outcome is Outcome.BYPASS
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("no such number"), UnicodeDecodeError("utf-8", b"\xba", 0, 1, "")]
+)
+def test_whatever_the_index_says_costs_a_hit_and_not_the_picture(settings, ask, monkeypatch, fault):
+    """Nobody can list what a bad disk makes of the things that are read from it."""
+
+    def bad(*_about):
+        raise fault
+
+    plugins = find_plugins(entry_points=False)
+    with Runtime(settings, plugins=plugins, renderer=FakeRenderer()) as runtime:
+        monkeypatch.setattr(lookup, "find_hit", bad)
+        monkeypatch.setattr(Claims, "take", bad)
+        assert runtime.generate_blocking(ask()).status.outcome is Outcome.MISS
+        assert runtime.generate_blocking(ask(seed=2)).status.outcome is Outcome.MISS
+        monkeypatch.undo()
+        runtime.store.flush()
+        assert runtime.generate_blocking(ask(seed=2)).status.outcome is Outcome.HIT
 
 
 def test_weights_are_preloaded_and_unloaded_from_any_thread(settings, model, ask):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import StoreError
+from ..errors import StoreError, ZitError
 from ..setting_values import GB
 from ..settings import Settings
 from ..sqlite_files import is_malformed
@@ -330,8 +330,14 @@ class Running:
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """Let trouble with disk and database leave this room as a StoreError."""
+    """Let trouble with disk and database leave this room as a StoreError.
+
+    Any other than our own, too: nobody can list what a bad disk makes of what is read from it, and here it
+    may cost a hit, never a picture.
+    """
     try:
         yield
-    except (OSError, sqlite3.Error, MemoryError) as error:
+    except ZitError:
+        raise
+    except Exception as error:
         raise StoreError(f"the result store failed: {error}") from error

@@ -9,7 +9,6 @@ when it asks whether they should be cached, which is before.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from zit_ext import Settings
@@ -78,11 +77,12 @@ class Kept:
     async def find(self, node_id: str) -> list[Any] | None:
         """Return the outputs kept for this node of the running prompt."""
         if node_id not in self._asked:
-            host.watch()
+            work = host.watch()
             self._asked[node_id] = None
             try:
                 question = await memo().ask(host.running_graph(), [node_id, 0], _OPTIONS, all_outputs=True)
-                answer = memo().find(question)
+                nodes = question.nodes
+                answer = memo().find(question, lambda cost: work.saved(nodes, cost, whole=False))
             except NotKeyableError as error:
                 log.debug("zit_ext: node %s is not kept: %s", node_id, error)
                 return None
@@ -95,7 +95,7 @@ class Kept:
     def take(self, node_id: str, class_type: str, value: Any) -> None:
         """Keep what a node has just computed."""
         begun = self._asked.get(node_id)
-        ran = host.watch()
+        work = host.watch()
         if begun is None or value.ui or node_id in self._found or not self.is_meant(class_type):
             return
         try:
@@ -103,12 +103,13 @@ class Kept:
         except NotKeyableError as error:
             log.debug("zit_ext: node %s is not kept: %s", node_id, error)
             return
-        starts = [ran[each] for each, _ in now.described.classes if each in ran]
-        if node_id not in ran:
+        if node_id not in work.ran:
             return  # the host had it already, from whenever
-        cost = time.perf_counter() - min(starts)
-        status = memo().keep(begun, now, list(value.outputs), cost=cost, ran=ran, options=_OPTIONS)
-        if not status.stored:
+        cost = work.share(now.nodes)
+        status = memo().keep(begun, now, list(value.outputs), cost=cost, ran=work.ran, options=_OPTIONS)
+        if status.stored:
+            work.keep_share(now.nodes)
+        else:
             log.info("zit_ext: what %s computed is %s", class_type, status.detail)
 
 

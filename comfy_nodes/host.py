@@ -38,6 +38,7 @@ from zit_ext.shared_runtime import shared
 
 from .graph import NodeClass
 from .naming import Folders
+from .work import Work
 
 __all__ = [
     "ANYTHING",
@@ -150,20 +151,23 @@ class _Watch(ProgressHandler):
 
     def __init__(self) -> None:
         super().__init__("zit_ext")
-        self.ran: dict[str, float] = {}
+        self.work = Work(time.perf_counter)
 
     def start_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
-        self.ran[node_id] = time.perf_counter()
+        self.work.began(node_id)
+
+    def finish_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
+        self.work.ended(node_id)
 
 
-def watch() -> Mapping[str, float]:
-    """Return when nodes of this prompt began to run, by id, from now on: it fills while they do."""
+def watch() -> Work:
+    """Return the work of the prompt that runs now; nodes that run from now on are written into it."""
     registry = get_progress_state()
     known = registry.handlers.get("zit_ext")
     if known is None:
         known = _Watch()
         registry.register_handler(known)
-    return known.ran
+    return known.work
 
 
 def running_graph() -> Any:

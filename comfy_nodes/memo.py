@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,11 @@ class Question:
     """Node's number, input and file."""
     described: Described
 
+    @property
+    def nodes(self) -> list[str]:
+        """The ids of the nodes whose work the answer stands for."""
+        return [node_id for node_id, _ in self.described.classes]
+
     def same_as(self, other: Question) -> bool:
         return self.fields == other.fields and self.seen == other.seen
 
@@ -67,6 +72,7 @@ class Answer:
     value: Any
     status: Status
     saved_seconds: float
+    """Without what other hits of the prompt saved already."""
 
 
 class Memo:
@@ -124,8 +130,11 @@ class Memo:
         seen = tuple((each.index, each.input, file) for each in described.files for file in look(each.path))
         return Question(fields, seen, described)
 
-    def find(self, question: Question) -> Answer | None:
-        """Return what is kept for this, if the bytes of its files are known and an answer is there."""
+    def find(self, question: Question, saves: Callable[[float], float]) -> Answer | None:
+        """Return what is kept for this, if the bytes of its files are known and an answer is there.
+
+        `saves` is told what the answer cost, and says how much of that no other hit has saved already.
+        """
         known = self._fingerprint(question)
         if known is None:
             return None
@@ -142,9 +151,12 @@ class Memo:
         expires = found.entry.expires_at
         ttl = None if expires is None else max(0.0, expires - time.time())
         status = Status(outcome=Outcome.HIT, tier=found.tier, key=known.key, ttl=ttl)
-        answer = Answer(value, status, found.entry.cost)
-        self._count(status, time.perf_counter() - started, found.entry.cost)
-        return answer
+        cost = found.entry.cost
+        saved = saves(cost)
+        if saved < cost:
+            self._runtime.store.note_saved_before(known.key, cost - saved)
+        self._count(status, time.perf_counter() - started, saved)
+        return Answer(value, status, saved)
 
     def keep(
         self,

@@ -11,6 +11,7 @@ from . import badges, host
 from .describing import ANYTHING
 from .graph import NotKeyableError
 from .memo import Answer, Memo, Options, Question, told
+from .work import Work
 
 io = host.io
 
@@ -23,7 +24,7 @@ class _Begun:
     question: Question | None = None
     refusal: str = ""
     answer: Answer | None = None
-    ran: Any = None
+    work: Work | None = None
 
 
 _AT_ONCE = 256
@@ -102,12 +103,15 @@ class CacheAny(io.ComfyNode):
         try:
             begun.question = await memo().ask(cls.hidden.dynprompt, _link(cls), options)
             if options.mode in ("use", "only"):
-                begun.answer = memo().find(begun.question)
+                nodes = begun.question.nodes
+                begun.answer = memo().find(
+                    begun.question, lambda cost: host.watch().saved(nodes, cost, whole=True)
+                )
         except NotKeyableError as error:
             begun.refusal = str(error)
         if begun.answer is not None or options.mode == "only":
             return []
-        begun.ran = host.watch()
+        begun.work = host.watch()
         begun.started = time.perf_counter()
         return ["value"]
 
@@ -127,12 +131,14 @@ class CacheAny(io.ComfyNode):
             why = begun.refusal or "nothing is kept for this graph"
             raise ValueError(f"cache = only: {why}; choose cache = use to run it")
         status = None
-        if begun.question is not None:
+        if begun.question is not None and begun.work is not None:
+            work = begun.work
             try:
                 now = await memo().ask(cls.hidden.dynprompt, _link(cls), options)
-                status = memo().keep(
-                    begun.question, now, value, cost=seconds, ran=begun.ran or {}, options=options
-                )
+                cost = work.whole(now.nodes)
+                status = memo().keep(begun.question, now, value, cost=cost, ran=work.ran, options=options)
+                if status.stored:
+                    work.keep_whole(now.nodes)
             except NotKeyableError as error:
                 begun.refusal = str(error)
         if status is None:

@@ -7,12 +7,14 @@ const WORDS = {
     title: "Z-Image cache",
     tooltip: "Z-Image cache: hits, results, weights",
     hit: (seconds) => `cached, ${seconds} saved`,
+    shared: "cached", // another hit of the prompt saved the same work
     partly: (hits, of, seconds) => `${hits} of ${of} cached, ${seconds} saved`,
   },
   zh: {
     title: "Z-Image 缓存",
     tooltip: "Z-Image 缓存：命中、结果、权重",
     hit: (seconds) => `缓存命中，节省 ${seconds}`,
+    shared: "缓存命中",
     partly: (hits, of, seconds) => `${hits}/${of} 缓存命中，节省 ${seconds}`,
   },
 };
@@ -96,7 +98,8 @@ function showBadge({ node: id, hits, of, saved_seconds: saved }) {
   const node = nodeOf(id);
   if (!node || !hits || !window.LGraphBadge) return;
   const seconds = `${saved.toFixed(saved < 10 ? 1 : 0)} s`;
-  const text = hits < of ? words().partly(hits, of, seconds) : words().hit(seconds);
+  const whole = saved > 0 ? words().hit(seconds) : words().shared;
+  const text = hits < of ? words().partly(hits, of, seconds) : whole;
   shown.set(node, new window.LGraphBadge({ text, fgColor: "#ffffff", bgColor: "#15703f" }));
   redraw(node);
 }

@@ -72,3 +72,38 @@ def test_costly_nodes_are_answered_after_a_restart_and_outputs_are_written_again
     assert run(keeping, loader).texts("out") != of_file.texts("out")
     assert run(keeping, plain({"class_type": "TestRestless"})).texts("out") != restless.texts("out")
     assert keeping.notes() == ["loader 128", "restless"]
+
+
+def test_what_two_caches_answer_is_saved_once(keeping):
+    graph = plain(slow(0.0625), slow(0.0625, image="above"))
+    for node in ("1", "2"):
+        graph[node]["inputs"]["seconds"] = 0.3
+    graph["memo"] = {"class_type": "ZitCacheAny", "inputs": {"value": ["2", 0]}}
+    graph["out"]["inputs"]["anything"] = graph["save"]["inputs"]["images"] = ["memo", 0]
+    keeping.settle()
+    before = costs(keeping)
+    run(keeping, graph)
+    keeping.settle()
+    kept = {key: cost for key, cost in costs(keeping).items() if key not in before}
+    assert len(kept) == 3  # both nodes, and the memo, which answers for both
+    whole = max(kept.values())
+    assert whole >= 0.6
+
+    keeping.restart()
+    stored = keeping.get("/zit/v1/stats?namespace=default")["store"]["saved_seconds"]
+    again = run(keeping, graph)
+    assert again.texts("memo")[0].startswith("hit")
+    told = [data["saved_seconds"] for kind, data in again.events if kind == "zit.answered"]
+    assert len(told) == 3
+    engine = keeping.get("/zit/v1/stats")["engine"]
+    assert engine["requests"]["hit"] == 3
+    # The parts are measured a moment before the whole is.
+    assert sum(kept.values()) - whole == pytest.approx(engine["saved_seconds"]) == pytest.approx(sum(told))
+    keeping.restart()  # uses are written down at the end
+    usage = keeping.get("/zit/v1/stats?namespace=default")["store"]
+    assert usage["saved_seconds"] - stored == pytest.approx(engine["saved_seconds"])
+
+
+def costs(host: Host) -> dict[str, float]:
+    """Return what each result costs, by key."""
+    return {each["key"]: each["cost"] for each in host.get("/zit/v1/entries?limit=500")["entries"]}

@@ -96,6 +96,21 @@ def test_hits_write_nothing_until_the_flush(make_store, folder):
     assert store.usage().saved_seconds == 100.0
 
 
+@pytest.mark.parametrize("written_between", [False, True])
+def test_seconds_that_another_hit_saved_already_are_taken_off(make_store, written_between):
+    store = make_store()
+    kept(store, 1)
+    store.find(asked(1))
+    store.find(asked(1))
+    if written_between:
+        store.flush()
+    store.note_saved_before(asked(1).key, 1.5)
+    store.flush()
+    assert store.entry(asked(1).key).entry.uses == 2
+    for usage in (store.usage(), store.usage("default")):
+        assert (usage.hits, usage.saved_seconds) == (2, 2.5)
+
+
 def test_memory_answers_the_second_time(make_store):
     make_store().close()
     first = make_store()

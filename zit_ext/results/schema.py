@@ -150,6 +150,10 @@ MIGRATIONS: Sequence[str] = (
         UPDATE totals SET generation = generation + 1;
     END;
     """,
+    """
+    -- Of the seconds uses * cost: what other hits for the same work had saved already.
+    ALTER TABLE entries ADD COLUMN saved_before REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

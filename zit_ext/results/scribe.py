@@ -172,7 +172,7 @@ class Scribe:
             return  # it went meanwhile
         self._db.execute(
             "UPDATE totals SET hits = hits + ?, saved_seconds = saved_seconds + ?",
-            (use.count, use.count * row.entry.cost),
+            (use.count, use.count * row.entry.cost - use.saved_before),
         )
         entry = replace(
             row.entry,
@@ -182,8 +182,9 @@ class Scribe:
             expires_at=self._extended(row, use),
         )
         self._db.execute(
-            "UPDATE entries SET uses = ?, used_at = ?, sequence = ? WHERE id = ?",
-            (entry.uses, entry.used_at, entry.sequence, row.id),
+            "UPDATE entries SET uses = ?, used_at = ?, sequence = ?, saved_before = saved_before + ? "
+            "WHERE id = ?",
+            (entry.uses, entry.used_at, entry.sequence, use.saved_before, row.id),
         )
         if entry.expires_at != row.entry.expires_at:
             index.set_time(self._db, row, entry.expires_at, pinned=entry.pinned)

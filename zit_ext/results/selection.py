@@ -16,7 +16,7 @@ ORDERS: Mapping[str, str] = {
     "largest": "e.size DESC, e.id DESC",
     "smallest": "e.size, e.id",
     "cost": "e.cost DESC, e.id DESC",
-    "saved": "e.cost * e.uses DESC, e.id DESC",
+    "saved": "e.cost * e.uses - e.saved_before DESC, e.id DESC",
     "expiring": "e.expires_at IS NULL, e.expires_at",
 }
 

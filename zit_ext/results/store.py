@@ -63,6 +63,11 @@ class ResultStore(Administration):
                 self._replace_later(None)  # somebody deleted the folder under us
             return None
 
+    def note_saved_before(self, key: str, seconds: float) -> None:
+        """Say that the hit just now saved so many seconds less than its entry cost: others did before."""
+        self._must_be_open()
+        self._uses.note_saved_before(key, seconds, self._place.time.wall(), self._place.time.now())
+
     def was_stale(self, fingerprint: Fingerprint) -> bool:
         """Tell whether the last `find` of this met an answer whose time was over."""
         self._must_be_open()

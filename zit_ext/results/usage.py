@@ -75,7 +75,8 @@ def measure(
         hits, saved = index.of_totals(db, "hits"), index.of_totals(db, "saved_seconds")
     else:
         hits, saved = db.execute(
-            "SELECT coalesce(sum(uses), 0), coalesce(sum(uses * cost), 0.0) FROM entries WHERE namespace = ?",
+            "SELECT coalesce(sum(uses), 0), coalesce(sum(uses * cost - saved_before), 0.0) FROM entries "
+            "WHERE namespace = ?",
             (space.id if space else -1,),
         ).fetchone()
     return Usage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Use:
     """By the wall clock."""
     now: float
     """By the store's time, from which a sliding time to live starts again."""
+    saved_before: float = 0.0
+    """Of the seconds that these uses are worth: what other hits had saved already."""
 
 
 class Uses:
@@ -27,8 +29,14 @@ class Uses:
 
     def note(self, key: str, used_at: float, now: float) -> None:
         with self._lock:
-            before = self._uses.pop(key, None)
-            self._uses[key] = Use(key, 1 + (before.count if before else 0), used_at, now)
+            before = self._uses.pop(key, None) or Use(key, 0, used_at, now)
+            self._uses[key] = Use(key, before.count + 1, used_at, now, before.saved_before)
+
+    def note_saved_before(self, key: str, seconds: float, used_at: float, now: float) -> None:
+        """Say that the latest use of this entry saved so many seconds less than its work once took."""
+        with self._lock:
+            before = self._uses.get(key) or Use(key, 0, used_at, now)  # written down already
+            self._uses[key] = replace(before, saved_before=before.saved_before + seconds)
 
     def last(self, key: str) -> Use | None:
         """Return the uses of this entry that the index has not heard of."""
@@ -44,9 +52,12 @@ class Uses:
         """Take back what could not be written down."""
         with self._lock:
             for use in reversed(uses):
-                newer = self._uses.get(use.key)
-                count = use.count + (newer.count if newer else 0)
-                self._uses[use.key] = Use(use.key, count, (newer or use).used_at, (newer or use).now)
+                newer = self._uses.get(use.key) or replace(use, count=0, saved_before=0.0)
+                self._uses[use.key] = replace(
+                    newer,
+                    count=use.count + newer.count,
+                    saved_before=use.saved_before + newer.saved_before,
+                )
 
     def __bool__(self) -> bool:
         return bool(self._uses)

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 
 from zit_ext.errors import ServerError
-from zit_ext.model_server.home import ServerHome
 from zit_ext.model_server.probing import most_to_download
-from zit_ext.model_server.provisioned import folder_of, provisioned
+from zit_ext.model_server.provisioned import folder_of
 from zit_ext.model_server.provisioning import Progress, Steps, provision
 
-from . import host
+from . import host, readiness
 
 
 def build(name_of: Callable[[str], str]) -> None:
     """Add the button and what it says."""
-    ready = is_set_up()
+    ready = readiness.is_set_up()
     with gr.Accordion("Set up rendering", open=not ready, elem_id=name_of("setup")):
         shown = gr.HTML(_words(ready), elem_id=name_of("setup_state"))
         with gr.Row():
@@ -27,16 +26,6 @@ def build(name_of: Callable[[str], str]) -> None:
             stop = gr.Button("Stop", elem_id=name_of("setup_stop"))
     begin.click(_set_up, inputs=[], outputs=[shown], show_progress=False)
     stop.click(_stop, inputs=[], outputs=[shown], show_progress=False)
-
-
-def is_set_up() -> bool:
-    """Tell whether a Python is named or made that renders, or a model server runs already."""
-    settings = host.settings()[0]
-    return (
-        settings.server_python != "auto"
-        or provisioned(settings) is not None
-        or ServerHome.of(settings).state() is not None
-    )
 
 
 def _words(ready: bool) -> str:
@@ -67,7 +56,7 @@ def _set_up() -> Iterator[str]:
 
 def _stop() -> str:
     if _run is None or not _run.is_alive():
-        return _words(is_set_up())
+        return _words(readiness.is_set_up())
     _run.wants_stop = True
     return _html(["Stopping. Press the button again to go on where it was."])
 
@@ -87,7 +76,8 @@ class _Run(threading.Thread):
             for step in self._steps:
                 if step.words:
                     said = [*said[-7:], f"{step.phase}: {step.words}"]
-                self.shown = _html(said, step)
+                ready = step.made is not None
+                self.shown = _html(["Rendering is set up.", step.words] if ready else said, step)
                 if self.wants_stop:
                     self.shown = _html([*said, "Stopped. Press the button again to go on where it was."])
                     return

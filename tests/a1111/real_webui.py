@@ -209,17 +209,17 @@ def _outcome(line: str) -> str:
 
 
 @contextmanager
-def with_renderer(folder: Path) -> Iterator[RealWebui]:
-    """Set the webui of `ZIT_A1111_PATH` up, with a tiny model and this Python to render it; not started.
+def with_renderer(folder: Path, name: str = "A1111") -> Iterator[RealWebui]:
+    """Set the webui of `ZIT_A1111_PATH`, or of another name, up; not started. Who calls skips where none is.
 
-    Who calls skips where there is none.
+    It has a tiny model of Z-Image, and this Python renders it.
     """
     from zit_ext.models.tiny import build
 
-    root = Path(os.environ["ZIT_A1111_PATH"])
-    named = os.environ.get("ZIT_A1111_PYTHON")
+    root = Path(os.environ[f"ZIT_{name}_PATH"])
+    named = os.environ.get(f"ZIT_{name}_PYTHON")
     python = Path(named) if named else python_of(Host("a1111", root))
-    assert python is not None, "no Python in the checkout: set ZIT_A1111_PYTHON"
+    assert python is not None, f"no Python in the checkout: set ZIT_{name}_PYTHON"
     webui = RealWebui(root, python, folder)
     webui.environ |= {
         "ZIT_CACHE_DIR": str(folder / "zit"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from zit_ext.errors import GenerationStoppedError
+from zit_ext.errors import GenerationStoppedError, ServerError
 from zit_ext.records import Outcome, Request
 from zit_ext.testing_engine import TrialEngine
 
@@ -258,3 +258,26 @@ async def test_who_stops_in_mid_render_frees_the_queue(page):
 
     assert not page.queue.lock.locked()
     assert page.trial.rendered == []
+
+
+async def test_where_rendering_is_not_set_up_the_answer_says_what_to_do_and_the_checkpoint_stays(
+    page, monkeypatch
+):
+    page.start()
+    moved: list[str] = []
+    monkeypatch.setattr(module("host_checkpoint"), "free", lambda: moved.append("away"))
+    monkeypatch.setattr(module("readiness"), "this_python_fits", lambda: False)
+    monkeypatch.setattr(module("readiness"), "is_set_up", lambda: False)
+
+    asked = await page.ask("POST", "/zit/v1/generate", body=GENERATE)
+    preload = await page.ask("POST", "/zit/v1/models/preload", body=b'{"model": "tiny"}')
+    assert [each.status for each in (asked, preload)] == [503, 503]
+    assert "press Set up rendering" in asked.json["error"]["message"]
+    assert page.trial.rendered == []
+    with pytest.raises(ServerError, match="Set up rendering"):
+        module("rendering").render(object(), Client(), free_checkpoint=True)
+    assert moved == []
+
+    monkeypatch.setattr(module("readiness"), "is_set_up", lambda: True)
+    again = await page.ask("POST", "/zit/v1/generate", body=GENERATE)
+    assert again.status == 200

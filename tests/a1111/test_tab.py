@@ -268,6 +268,9 @@ def test_set_up_rendering_says_what_comes_and_what_went_wrong(webui, new_page, m
     state = page.locator("#zit_setup_state").last
     assert "a download of up to" in state.inner_text()
     shot(tab, webui, "setup")
+    said = tab.small("too early", seed=99).generate()
+    assert "rendering is not set up yet" in said
+    assert "press Set up rendering" in said
     tab.press("setup_begin")
     state.get_by_text("The download is").wait_for(timeout=120_000)
     tab.until(lambda: state.locator(".error").count())

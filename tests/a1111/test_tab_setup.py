@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from zit_ext.errors import ServerError
+from zit_ext.model_server.provisioned import Provisioned
 from zit_ext.model_server.provisioning import Progress
 
 
@@ -47,7 +48,11 @@ def until(shown: Iterator[str], words: str) -> str:
 
 PLAN = Progress(phase="plan", words="An environment is made. The download is about 1.4 GB", total_bytes=1400)
 HALF = Progress(phase="packages", words="installing torch", done_bytes=700 * 10**6, total_bytes=1400 * 10**6)
-READY = Progress(phase="ready", words="ready: Python 3.11, torch 2.13, on cpu")
+READY = Progress(
+    phase="ready",
+    words="ready: Python 3.11, torch 2.13, on cpu",
+    made=Provisioned(kind="venv", executable="python3.11"),
+)
 
 
 def test_before_anything_is_made_the_page_says_where_it_goes_and_how_much_comes(setup):
@@ -71,7 +76,9 @@ def test_the_plan_then_the_bytes_then_that_it_is_ready(setup, monkeypatch):
     last = list(shown)[-1]
 
     assert "width:50.0%" in half
+    assert "Rendering is set up" in last
     assert "ready: Python 3.11, torch 2.13, on cpu" in last
+    assert "installing torch" not in last
 
 
 def test_a_second_page_sees_the_same_run_and_stop_ends_it(setup, monkeypatch):

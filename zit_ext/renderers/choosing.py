@@ -39,9 +39,10 @@ def _runs(settings: Settings) -> bool:
 def _only_another_fits(settings: Settings) -> bool:
     another = settings.server_python != "auto" or provisioned(settings) is not None
     # In this order: to look at the packages here takes 20 ms, and every program that starts asks.
-    return another and not _this_python_fits()
+    return another and not this_python_fits()
 
 
 @functools.cache  # what a program has imported stays, whatever pip does meanwhile
-def _this_python_fits() -> bool:
+def this_python_fits() -> bool:
+    """Say whether this program's Python has all that Z-Image needs."""
     return not needs.missing(needs.here())

@@ -26,6 +26,8 @@ def test_later_origins_win_and_are_remembered(tmp_path):
         ("max_bytes", True, "10 GiB"),
         ("max_entries", -1, "whole number from 0"),
         ("max_entries", 1.5, "whole number from 0"),
+        ("max_bytes", "9" * 400, "10 GiB"),
+        ("max_entries", float("inf"), "whole number from 0"),
         ("ttl_seconds", "-1h", "0 or more"),
         ("ttl_seconds", "soon", "24h"),
         ("consistency", "roughly", "exact, portable"),
@@ -48,9 +50,10 @@ def test_an_unknown_setting_names_the_nearest():
         Settings().with_values({"max_entry": 1}, "a test")
 
 
-def test_a_broken_file_is_named(tmp_path):
+@pytest.mark.parametrize("text", ["max_entries = = 3", "preload = " + "[" * 5000], ids=["no TOML", "deep"])
+def test_a_broken_file_is_named(tmp_path, text):
     file = tmp_path / "config.toml"
-    file.write_text("max_entries = = 3")
+    file.write_text(text)
     with pytest.raises(SettingError, match="cannot be read"):
         Settings().with_file(file)
 

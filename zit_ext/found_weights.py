@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelError, ModelMissingError, RequestError
+from .json_texts import parsed
 from .models import hub_cache, zimage_checkpoints
 from .models.resolver import Resolver
 from .models.weight_files import look
@@ -142,7 +142,7 @@ def _bytes(path: Path) -> int | None:
 
 def _pipeline(path: Path) -> str:
     try:
-        index = json.loads((path / PIPELINE).read_text(encoding="utf-8"))
+        index = parsed((path / PIPELINE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
     name = index.get("_class_name") if isinstance(index, dict) else None

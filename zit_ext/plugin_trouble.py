@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .json_texts import parsed
+
 KINDS = ("left_out", "failed", "nonsense", "slow", "bypassed", "hung")
 
 _MOST = 100
@@ -72,9 +74,9 @@ class Troubles:
 def read_troubles(path: Path) -> list[Trouble]:
     """Return what programs of this user wrote down, the newest first. A damaged file holds nothing."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = parsed(path.read_text(encoding="utf-8"))
         found = [Trouble(**row) for row in rows]
-        return sorted(found, key=lambda trouble: -trouble.at)
+        return sorted(found, key=lambda trouble: -trouble.at) if all(map(_is_whole, found)) else []
     except (OSError, ValueError, TypeError):
         return []
 
@@ -86,6 +88,11 @@ def forget_troubles(path: Path, plugin: str | None = None) -> int:
     if len(kept) < len(known):
         _replace(path, kept)
     return len(known) - len(kept)
+
+
+def _is_whole(trouble: Trouble) -> bool:
+    texts = (trouble.plugin, trouble.hook, trouble.kind, trouble.words, trouble.where)
+    return all(isinstance(each, str) for each in texts) and type(trouble.times) is int
 
 
 def _shortened(words: str) -> str:

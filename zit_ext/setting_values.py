@@ -5,6 +5,7 @@ Each cast returns the value, or raises ValueError with what is allowed.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -70,7 +71,7 @@ def whole(least: int) -> Callable[[Any], int]:
             raise ValueError(f"a whole number from {least}")
         try:
             number = int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"a whole number from {least}") from None
         if (number != value and not isinstance(value, str)) or number < least:
             raise ValueError(f"a whole number from {least}")
@@ -111,7 +112,9 @@ def _with_unit(value: Any, units: Mapping[str, float], allowed: str) -> tuple[fl
     match = re.fullmatch(r"\s*(-?[\d_]+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
     if isinstance(value, bool) or match is None or match[2] not in units:
         raise ValueError(allowed)
-    return float(match[1]), units[match[2]]
+    if math.isinf(number := float(match[1])):
+        raise ValueError(allowed)
+    return number, units[match[2]]
 
 
 def not_negative(cast: Callable[[Any], float]) -> Callable[[Any], float]:

@@ -277,7 +277,7 @@ class Settings:
             values = _parsed(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return self
-        except (OSError, ValueError) as error:  # not UTF-8, or not TOML
+        except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or not TOML
             raise SettingError("config", path.name, f"{path} cannot be read: {error}") from error
         profile = values.pop("profile", None)
         settings = self if profile is None else self.with_profile(profile, str(path))

@@ -65,12 +65,20 @@ def test_a_row_without_its_lock_is_void_and_swept_away(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("torn", ["", "{", "[]", '{"pid": 1}', '{"odd": 1}'])
+ROW = '{"pid": 1, "label": "x", "device": "cuda:0", "bytes": "9"}'
+
+
+@pytest.mark.parametrize(
+    "torn", ["", "{", "[]", '{"pid": 1}', '{"odd": 1}', "[" * 200_000, ROW], ids=range(7)
+)
 def test_a_torn_row_is_not_there(tmp_path, torn):
     one, other = Ledger(tmp_path), Ledger(tmp_path)
     other.tell("cuda:0", 5)
     next(tmp_path.glob("*.json")).write_text(torn)
-    assert one.others("cuda:0") == []
+    third = Ledger(tmp_path)
+    third.tell("cuda:0", 7)
+    assert [row.bytes for row in one.others("cuda:0")] == [7]
+    third.close()
     other.close()
 
 

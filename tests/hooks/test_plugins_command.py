@@ -86,7 +86,15 @@ def test_what_went_wrong_in_another_program_is_shown_and_forgotten(cli, tmp_path
     assert json.loads(cli("--json")[1])["troubles"] == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"not json", b"[1, 2]", b'[{"plugin": 1}]', b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"", b"not json", b"[1, 2]", b'[{"plugin": 1}]', b"\xff\xfe", b"{}", b"[" * 200_000),
+        *(b'[{"plugin": [], "hook": "", "kind": "", "words": "", "at": 1}]',),
+        *(b'[{"plugin": "a", "hook": "", "kind": "", "words": 5, "at": 1}]',),
+    ],
+    ids=range(9),
+)
 def test_a_damaged_list_of_troubles_is_an_empty_one(cli, tmp_path, damage):
     path = troubles_path(Settings(cache_dir=tmp_path / "cache"))
     path.parent.mkdir(parents=True)

@@ -143,6 +143,9 @@ def test_there_is_no_cors_unless_it_is_set(served, serving):
         '[a]\ntoken = "0123456789abcdef"\nscopes = ["all"]',
         '[a]\ntoken = "0123456789abcdef"\nscope = ["read"]',
         '[a]\ntoken = "0123456789abcdef"\nrate = -1',
+        '[a]\ntoken = "0123456789abcdef"\nrate = nan',
+        f'[a]\ntoken = "0123456789abcdef"\nrate = {"9" * 400}',
+        "a = " + "[" * 5000,
         "[a",
     ],
 )

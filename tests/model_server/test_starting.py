@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import stat
@@ -79,7 +80,9 @@ async def test_what_a_killed_server_left_behind_is_not_believed(world: World) ->
 
 
 @pytest.mark.parametrize(
-    "torn", [b"", b"{", b"[]", b'{"port": "x"}', b'{"format": 1, "nonsense": 2}', b"\xff"]
+    "torn",
+    [b"", b"{", b"[]", b'{"port": "x"}', b'{"format": 1, "nonsense": 2}', b"\xff", b"[" * 200_000],
+    ids=range(7),
 )
 async def test_a_state_that_cannot_be_read_is_none(world: World, torn: bytes) -> None:
     lock = world.home.try_lock("lock")
@@ -88,6 +91,46 @@ async def test_a_state_that_cannot_be_read_is_none(world: World, torn: bytes) ->
         (world.home.folder / "state.json").write_bytes(torn)
         assert world.home.state() is None
         assert await reach(world.home) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"port": -1},
+        {"port": 99_999},
+        {"port": None},
+        {"token": 5},
+        {"version": None},
+        {"python": 5},
+        {"facts": None},
+        {"facts": {"path": None}},
+        {"facts": {"path": [[]]}},
+        {"facts": {"path": ["\0"], "python": "p", "prefix": "/"}},
+        {"facts": {"path": [], "python": "p", "prefix": "/", "variables": 5}},
+    ],
+)
+async def test_a_state_of_other_types_keeps_no_program_from_starting_or_looking_up(
+    world: World, changed: dict[str, object]
+) -> None:
+    state = {
+        "port": 1,
+        "token": "t",
+        "pid": 1,
+        "version": __version__,
+        "device": "cpu",
+        "facts": {"path": []},
+    }
+    lock = world.home.try_lock("lock")
+    assert lock is not None
+    for name in ("state.json", "last.json"):
+        (world.home.folder / name).write_text(json.dumps(state | changed))
+    looker = ServerRenderer(replace(world.settings, renderer="server"))
+    with world.home.held(lock):
+        wants_server(replace(world.settings, renderer="auto"))
+        assert await reach(world.home) is None
+        assert looker.environments.find("a") is None
+    assert looker.environments.find("a") is None  # of the one that ran last
+    await looker.close()
 
 
 async def test_a_server_that_does_not_answer_is_named_and_not_joined_by_another(

@@ -111,6 +111,10 @@ def something_else(path):
     path.write_text('["a list"]')
 
 
+def nested_too_deep(path):
+    path.write_text("[" * 200_000)
+
+
 def records_that_are_none(path):
     content = json.loads(path.read_text())
     content["records"] = {MODEL: 5, OTHER: {"record": 1}}
@@ -131,6 +135,7 @@ def a_folder(path):
         of_another_installation,
         of_another_format,
         something_else,
+        nested_too_deep,
         records_that_are_none,
         a_folder,
     ],

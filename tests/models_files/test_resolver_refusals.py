@@ -102,6 +102,9 @@ DAMAGED = {
     "a header beyond the file": struct.pack("<Q", 2**40) + b"{}",
     "a header that is no JSON": struct.pack("<Q", 10) + b"{" * 10,
     "a header that is no mapping": struct.pack("<Q", 2) + b"[]",
+    "a header that is nested too deep": struct.pack("<Q", 200_000) + b"[" * 200_000,
+    "a header with an endless number": struct.pack("<Q", 57)
+    + b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,1e999]}}',
     "a web page": b"<!DOCTYPE html><html><body>404</body></html>",
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }

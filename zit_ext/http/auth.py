@@ -234,7 +234,7 @@ def read_tokens(path: Path, namespace: str) -> list[Token]:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or not TOML
         raise SettingError("http_tokens", str(path), f"name a file of tokens ({error})") from None
     return [_token(name, value, namespace) for name, value in table.items()]
 
@@ -267,7 +267,7 @@ def _token(name: str, value: Any, namespace: str) -> Token:
     rate = value.get("rate", 0)
     if not isinstance(own, str) or not own:
         raise wrong("a namespace is a text")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1e9:
         raise wrong("rate is a number of requests a second, from 0")
     every = own == EVERY_NAMESPACE
     # "default" stands for the settings' namespace everywhere; here too, or a token could reach it by name.

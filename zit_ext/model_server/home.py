@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import file_locks
+from .. import file_locks, json_texts
 from ..settings import Settings
 
 
@@ -130,5 +130,13 @@ def _read(path: Path) -> State | None:
 
 @functools.lru_cache(maxsize=8)
 def _read_once(path: Path, *_stamp: int) -> State:
-    told = json.loads(path.read_text(encoding="ascii"))
-    return State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})
+    told = json_texts.parsed(path.read_text(encoding="ascii"))
+    state = State(**{name: each for name, each in told.items() if name in State.__dataclass_fields__})
+    texts = (state.token, state.version, state.device, state.python)
+    if (
+        not (type(state.port) is int and 0 <= state.port < 65_536)
+        or not all(isinstance(each, str) for each in texts)
+        or not (isinstance(state.facts, dict) and isinstance(state.facts.get("path", []), list))
+    ):
+        raise ValueError("it is of another version, or damaged")
+    return state

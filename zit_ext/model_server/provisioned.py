@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import json_texts
 from ..installing.stamp import base_python_exists
 from ..settings import Settings
 
@@ -60,7 +61,7 @@ def folder_of(settings: Settings) -> Path:
 def provisioned(settings: Settings) -> Provisioned | None:
     """Return what was provisioned and still stands; None if nothing was."""
     try:
-        told = json.loads((folder_of(settings) / _RECORD).read_text(encoding="ascii"))
+        told = json_texts.parsed((folder_of(settings) / _RECORD).read_text(encoding="ascii"))
         if told.pop("format") != _FORMAT:
             return None
         found = Provisioned(**told)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import json_texts
 from ..errors import PluginError
 from ..fingerprint import canonical_bytes
 from ..records import FieldValue
@@ -153,7 +154,7 @@ def record_digest(record: Record) -> str:
 
 def _whole_records(data: bytes, own: str) -> dict[str, Any]:
     """Return the records of this file that are as they were written. Raises ValueError for no such file."""
-    content = json.loads(data)
+    content = json_texts.parsed(data)
     if not isinstance(content, dict) or (content.get("format"), content.get("installation")) != (
         _FORMAT,
         own,

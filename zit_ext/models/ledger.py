@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..file_locks import is_locked, try_lock
+from ..json_texts import parsed
 
 PATIENCE = 15.0
 """Seconds that all who are asked may take together: to park 12 GB takes a few."""
@@ -128,8 +129,8 @@ class Ledger:
         for path in self._folder.glob("*.json"):
             name = path.name.removesuffix(".json")
             if is_locked(self._file("lock", name)):
-                with suppress(TypeError):
-                    yield Row(name=name, **_read(path))
+                if (row := _row(name, _read(path))) is not None:
+                    yield row
                 continue
             # Its process died. It had the lock before it wrote this, so nobody is in between.
             for left in (path, self._file("lock", name), *self._folder.glob(f"{name}.ask-*")):
@@ -150,9 +151,20 @@ class Ledger:
             raise
 
 
+def _row(name: str, told: Mapping[str, Any]) -> Row | None:
+    """Return what a process says that it holds; None where it is torn, or of another version."""
+    try:
+        row = Row(name=name, **told)
+    except TypeError:
+        return None
+    texts, numbers = (row.label, row.device), (row.pid, row.bytes)
+    whole = all(isinstance(each, str) for each in texts) and all(type(each) is int for each in numbers)
+    return row if whole else None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="ascii"))
+        content = parsed(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return {}  # gone between the look and the reading
     return content if isinstance(content, dict) else {}

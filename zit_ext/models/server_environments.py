@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from .. import __version__
 from ..fingerprint import canonical_bytes
 from . import installation, machine
 from .environment import EnvironmentBook, Record
+
+log = logging.getLogger(__name__)
 
 Facts = Mapping[str, Any]
 
@@ -66,10 +69,13 @@ class ServerEnvironments(EnvironmentBook):
 
     def installation(self) -> str:
         """Return the identity of what the server runs on; empty if that is not known, or changed."""
-        facts = self._facts()
-        if facts is None or not still_holds(facts):
+        try:
+            facts = self._facts()
+            known = facts is not None and still_holds(facts)
+        except Exception as error:  # whatever a damaged state, or another version's, makes of it
+            log.warning("what the model server said of itself cannot be used: %r", error)
             return ""
-        return str(facts.get("installation", ""))
+        return str(facts.get("installation", "")) if facts is not None and known else ""
 
     def find(self, name: str) -> Record | None:
         own = self.installation()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, ModelMissingError
+from ..json_texts import parsed
 from ..records import TURBO, FileRef, ModelRef
 from . import tokenizers
 from . import zimage_checkpoints as checkpoints
@@ -202,7 +203,7 @@ def _digest_of_config(folder: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, ModelMissingError
+from ..json_texts import parsed
 from .weight_files import SeenFile
 from .weight_remedies import ONLY_SAFETENSORS, SUFFIX
 from .zimage_checkpoints import read
@@ -81,7 +81,7 @@ def _lacking_parts(path: Path, names: set[str]) -> Iterator[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}; delete it and download the model again") from error
     return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ Reads headers only, with the standard library: microseconds, whatever the size o
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..errors import ModelError, ModelMissingError
+from ..json_texts import parsed
 
 READABLE = frozenset({"F32", "F16", "BF16", "F64"})
 FLOAT8 = frozenset({"F8_E4M3", "F8_E5M2"})
@@ -90,7 +90,7 @@ def read_header(file: BinaryIO, path: Path) -> Checkpoint:
     if not 2 <= length <= min(_MAX_HEADER, size - 8):
         raise damaged(path, "it does not start like a safetensors file")
     try:
-        header = json.loads(file.read(length))
+        header = parsed(file.read(length))
     except ValueError as error:
         raise damaged(path, f"its header is no JSON ({error})") from error
     return _checked(path, header, size, 8 + length)
@@ -127,7 +127,7 @@ def _checked(path: Path, header: object, size: int, data_at: int) -> Checkpoint:
         try:
             start, stop = (data_at + int(offset) for offset in entry["data_offsets"])
             stored = Stored(str(entry["dtype"]), tuple(map(int, entry["shape"])), start, stop)
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             raise damaged(path, f"its header does not describe {name}") from None
         item = ITEM_BYTES.get(stored.dtype)
         if not data_at <= start <= stop or (item and stop - start != item * math.prod(stored.shape)):

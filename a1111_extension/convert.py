@@ -245,7 +245,9 @@ def from_bytes(data: bytes) -> tuple[Any, dict[str, Any]]:
         raise CodecError("these are no samples")
     try:
         notes = json.loads(texts[_NOTES])
-    except (KeyError, ValueError) as error:
+        if not isinstance(notes["infotext"], dict) or not is_plain(notes["eta"]):
+            raise ValueError
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CodecError("the samples have no notes") from error
     torch = sys.modules["torch"]
     flat = torch.frombuffer(bytearray(kept.data), dtype=torch.uint8)

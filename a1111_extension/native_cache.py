@@ -237,6 +237,9 @@ class Batch:
         except (StoreError, convert.UnspellableError, RuntimeError) as error:
             log.warning("a result is shown, but not kept: %s", error)
             return None, f"not kept: {error}"
+        except Exception as error:  # memory that ran out, a disk: the picture is made, and stays
+            log.exception("a result is shown, but not kept")
+            return None, f"not kept: {type(error).__name__}: {error}"
         return key, None
 
 
@@ -307,4 +310,7 @@ def tell(
         seconds=seconds,
         saved_seconds=saved,
     )
-    host.engine().metrics.answered(answered)
+    try:
+        host.engine().metrics.answered(answered)
+    except Exception as error:  # an engine that cannot start, by a setting that is none
+        log.warning("an answer is not counted: %s", error)

@@ -13,6 +13,10 @@ from zit_ext.policy import at_the_door, batch_of, normalised, own_bypass
 from zit_ext.settings import Settings
 from zit_ext.testing import make_request
 
+NESTED: list[object] = []
+for _ in range(5000):
+    NESTED = [NESTED]
+
 
 @pytest.mark.parametrize(
     ("field", "value", "remedy"),
@@ -42,6 +46,8 @@ from zit_ext.testing import make_request
             "FlowMatchEulerDiscreteScheduler only",
         ),
         ("scheduler", SchedulerRef(config={"stochastic_sampling": True}), "shared random state"),
+        ("scheduler", SchedulerRef(config=None), "mapping of names"),
+        ("scheduler", SchedulerRef(config=[]), "mapping of names"),
         ("scheduler", SchedulerRef(config={"shift": math.nan}), "shift"),
         ("scheduler", SchedulerRef(config={"shfit": 3.0}), "scheduler.config.shfit"),
         ("sigmas", (), "falling numbers"),
@@ -63,6 +69,9 @@ from zit_ext.testing import make_request
         ("namespace", "", "1 to 128"),
         ("namespace", "a\nb", "printable"),
         ("extra", {"host.x": object()}, "host.x"),
+        pytest.param("extra", {"host.x": 10**5000}, "too many digits", id="extra-huge"),
+        pytest.param("prompt", 10**5000, "give a text", id="huge"),
+        pytest.param("cache", NESTED, "one of use, refresh, bypass, only", id="nested"),
         ("cache", "maybe", "one of use, refresh, bypass, only"),
         ("ttl_seconds", -1, "from 0"),
         ("keep_alive", -2, "from -1"),

@@ -32,11 +32,18 @@ class RequestError(ZitError):
     """The request asks for something impossible; `remedy` says what to change."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = repr(value)
-        super().__init__(f"{field} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {remedy}")
+        super().__init__(f"{field} = {_shown(value)}: {remedy}")
         self.field = field
         self.value = value
         self.remedy = remedy
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except Exception:  # a number of 5000 digits, a list in a list in a list, somebody's own class
+        return f"(a {type(value).__name__} that cannot be shown)"
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 class SettingError(RequestError):

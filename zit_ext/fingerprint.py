@@ -70,7 +70,7 @@ def _spell(value: FieldValue, depth: int, out: list[bytes]) -> None:
     elif isinstance(value, Enum):
         _spell(value.value, depth, out)
     elif isinstance(value, int):
-        out.append(b"i%d;" % value)
+        _spell_whole(value, out)
     elif isinstance(value, float):
         _spell_float(value, out)
     elif isinstance(value, str):
@@ -86,6 +86,13 @@ def _spell(value: FieldValue, depth: int, out: list[bytes]) -> None:
         _spell_list(value, depth, out)
     else:
         raise _NoSpellingError(f"is a {kind.__name__}")
+
+
+def _spell_whole(value: int, out: list[bytes]) -> None:
+    try:
+        out.append(b"i%d;" % value)
+    except ValueError as error:  # Python spells no more than 4300 digits
+        raise _NoSpellingError("is a number of too many digits") from error
 
 
 def _spell_float(value: float, out: list[bytes]) -> None:

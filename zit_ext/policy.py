@@ -245,7 +245,7 @@ def _choice(field: str, value: object, allowed: tuple[str, ...]) -> str:
 def _mode(value: object) -> CacheMode:
     try:
         return CacheMode(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _wrong("cache", value, f"give one of {', '.join(mode.value for mode in CacheMode)}") from None
 
 
@@ -319,11 +319,11 @@ def _scheduler(scheduler: SchedulerRef, *, of_pictures: bool) -> SchedulerRef:
     if not known or scheduler.name not in SCHEDULERS:
         name = getattr(scheduler, "name", scheduler)
         raise _wrong("scheduler", name, f"Z-Image runs {', '.join(sorted(set(SCHEDULERS.values())))} only")
-    if scheduler.config.get("stochastic_sampling"):
+    config = _plain("scheduler.config", scheduler.config)
+    if config.get("stochastic_sampling"):
         raise _wrong(
             "scheduler.config.stochastic_sampling", True, "leave it out: it draws from a shared random state"
         )
-    config = _plain("scheduler.config", scheduler.config)
     for name in config:
         if name not in SCHEDULER_OPTIONS:
             raise _wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -367,3 +368,43 @@ def test_entries_lie_in_a_namespace_of_their_own_and_count_what_they_save(webui)
     assert (entry.namespace, entry.blob.media_type) == ("a1111", "application/x-safetensors")
     assert entry.prompt == "a cat"
     assert (counted.requests, counted.saved_seconds > 0) == ({"miss": 1, "hit": 1}, True)
+
+
+def test_a_cache_that_cannot_start_costs_no_picture(webui, monkeypatch):
+    monkeypatch.setenv("ZIT_MAX_ENTRIES", "lots")
+    alone = webui.process(webui.job())
+
+    assert (outcome(alone), len(alone.pictures)) == ("bypass", 1)
+    assert "max_entries" in reason(alone)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), ValueError("whatever")], ids=repr)
+@pytest.mark.parametrize("step", ["find", "keep"])
+def test_no_fault_of_the_cache_costs_a_picture(webui, monkeypatch, step, error):
+    def fails(*_arguments, **_named):
+        raise error
+
+    monkeypatch.setattr(webui.keeping.Keeper, step, fails)
+    assert webui.run().renders == 1
+
+
+@pytest.mark.parametrize(
+    "notes", ["{}", "[]", "5", '{"infotext": [], "eta": null}', "[" * 200_000], ids=range(5)
+)
+def test_an_entry_with_notes_of_another_kind_is_rendered_anew(webui, notes):
+    from zit_ext.records import Encoded
+    from zit_ext.tensors import decode_tensors, encode_tensors
+
+    webui.run()
+    store, find = webui.engine.store, webui.keeping.Keeper.find
+
+    def found(self, asked):
+        answer = find(self, asked)
+        tensors, _ = decode_tensors(answer.content.data)
+        data = encode_tensors(tensors, {"webui": notes})
+        return dataclasses.replace(answer, content=Encoded(answer.content.media_type, data))
+
+    assert store.entries()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webui.keeping.Keeper, "find", found)
+        assert webui.run().renders == 1

@@ -7,6 +7,7 @@ keyed for certain passes through, and the words say why.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -100,20 +101,25 @@ class Memo:
         """Return what this link computes, or its whole node. Raises NotKeyableError, with the reason."""
         if self._settings.disable_cache or self._settings.debug:
             raise NotKeyableError("the cache is switched off in the settings")
-        order = upstream(dynprompt.get_node, link)
-        folders = host.folders()
-        described = describe(
-            link,
-            node_of=dynprompt.get_node,
-            class_of=host.node_class,
-            changed={node_id: await host.changed(dynprompt.get_node(node_id)) for node_id in order},
-            files_of=lambda name, literals: named_files(name, literals, folders),
-            trusted=frozenset(self._settings.trusted_packs),
-        )
         try:
+            order = upstream(dynprompt.get_node, link)
+            folders = host.folders()
+            described = describe(
+                link,
+                node_of=dynprompt.get_node,
+                class_of=host.node_class,
+                changed={node_id: await host.changed(dynprompt.get_node(node_id)) for node_id in order},
+                files_of=lambda name, literals: named_files(name, literals, folders),
+                trusted=frozenset(self._settings.trusted_packs),
+            )
             return self._question(described, options, all_outputs)
+        except NotKeyableError:
+            raise
         except ModelError as error:  # a file or folder that cannot be read
             raise NotKeyableError(str(error)) from error
+        except Exception as error:  # whatever it is, it costs a hit and not what the graph computes
+            log.exception("zit_ext: the graph has no key")
+            raise NotKeyableError(f"{type(error).__name__}: {error}") from error
 
     def _question(self, described: Described, options: Options, all_outputs: bool) -> Question:
         fields: dict[str, Any] = {
@@ -144,7 +150,7 @@ class Memo:
             if found is None:
                 return None
             value = decode_value(found.content.data)
-        except (StoreError, CodecError) as error:
+        except (StoreError, CodecError, MemoryError) as error:
             log.warning("zit_ext: %s; the graph runs instead", error)
             self._runtime.metrics.event(type(error).__name__)
             return None
@@ -154,7 +160,8 @@ class Memo:
         cost = found.entry.cost
         saved = saves(cost)
         if saved < cost:
-            self._runtime.store.note_saved_before(known.key, cost - saved)
+            with contextlib.suppress(StoreError):  # it counts; the value is here
+                self._runtime.store.note_saved_before(known.key, cost - saved)
         self._count(status, time.perf_counter() - started, saved)
         return Answer(value, status, saved)
 
@@ -178,6 +185,9 @@ class Memo:
                 data = encode_value(value)
             except NotStorableError as error:
                 status = replace(status, detail=f"not kept: {error}")
+            except Exception as error:  # no memory for a copy, a device that fails: the value is computed
+                log.exception("zit_ext: a value is handed on, but not kept")
+                status = replace(status, detail=f"not kept: {type(error).__name__}: {error}")
             else:
                 status = self._offer(now, data, cost, options)
         self._count(status, cost, 0.0)

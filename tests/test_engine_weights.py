@@ -3,8 +3,11 @@
 import asyncio
 import types
 
+import pytest
+
 from tests.test_engine import warm
 from zit_ext import CacheMode, ModelRef, Outcome
+from zit_ext.errors import ModelError, RequestError
 from zit_ext.testing import make_request
 
 
@@ -91,3 +94,34 @@ async def test_an_unfaithful_render_is_answered_and_not_kept(in_engine, pipeline
 
     result, entries = await in_engine(story)
     assert (result.status.stored, entries) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError("loras[0]", "ink", "there is no such LoRA"),
+        ModelError("a disk that fails"),
+        OSError("a disk that fails"),
+        RecursionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_weights_that_are_gone_after_the_render_cost_no_picture(in_engine, files, pipeline, error):
+    async def story(engine):
+        await warm(engine, seed=1)
+        pipeline.started.clear()
+        pipeline.gate.clear()
+        asked = asyncio.create_task(engine.generate(make_request()))
+        await asyncio.to_thread(pipeline.started.wait)
+
+        def gone(request):
+            raise error
+
+        files.resolve = gone
+        pipeline.gate.set()
+        return await asked
+
+    answer = await in_engine(story)
+    assert answer.status.outcome is Outcome.MISS
+    assert not answer.status.stored
+    assert "not kept" in answer.status.detail

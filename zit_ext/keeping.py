@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from .errors import ModelError, PluginError, StoreError
+from .errors import ZitError
 from .fingerprint import canonical_bytes
 from .metrics import Metrics
 from .pipeline import Rendered
@@ -68,9 +68,9 @@ class Keeper:
         try:
             resolved = await self._resolve(question.request)
             return self._keep(question, resolved, rendered)
-        except (StoreError, PluginError, ModelError) as error:
+        except Exception as error:  # a LoRA that was moved meanwhile, a disk: the picture is made, and stays
             self._shrug(error, "the result is answered, but not kept")
-            return Offer(None, False, f"not kept: {error}")
+            return Offer(None, False, f"not kept: {error if isinstance(error, ZitError) else repr(error)}")
 
     def hash_beside(self, request: Request) -> None:
         """Begin to hash the weights of the request while it renders."""
@@ -143,5 +143,5 @@ class Keeper:
     async def _shrugging(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (StoreError, PluginError, ModelError) as error:
+        except Exception as error:
             self._shrug(error, "the result was answered, but is not kept")

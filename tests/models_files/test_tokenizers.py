@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from zit_ext.errors import ModelError
+from zit_ext.errors import ModelError, RequestError
 from zit_ext.models import hub_cache, tokenizers
 from zit_ext.models.resolver import Resolver
 from zit_ext.records import TURBO, FileRef, ModelRef, Request
@@ -96,6 +97,30 @@ def test_one_that_comes_with_the_weights_is_not_looked_for_elsewhere(
         model = ModelRef(source=str(folder))
 
     assert resolved(settings, model).tokenizer is None
+
+
+def test_a_place_that_may_not_be_read_is_passed_over(settings, model, comfyuis, monkeypatch):
+    mine, is_file = str(hub_cache.repository(TURBO)), Path.is_file
+    downloaded()
+
+    def refused(path):
+        if str(path).startswith(mine):
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert resolved(settings, model).tokenizer.source == str(comfyuis)
+
+
+@pytest.mark.parametrize("looks", ["is_file", "is_symlink"])
+def test_a_disk_that_fails_under_the_weights_is_named(settings, model, comfyuis, monkeypatch, looks):
+    def fails(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    resolver = Resolver(settings, clock=later())
+    monkeypatch.setattr(Path, looks, fails)
+    with pytest.raises((ModelError, RequestError), match="Input/output error"):
+        resolver.resolve(Request(prompt="a cat", seed=1, model=model))
 
 
 def test_where_none_is_at_hand_the_request_names_none(settings, model, hub_home):

@@ -54,7 +54,10 @@ def snapshot(repo_id: str, environ: Mapping[str, str] = os.environ) -> Path | No
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         return None
     found = folder / "snapshots" / commit
-    return found if found.is_dir() else None
+    try:
+        return found if found.is_dir() else None
+    except OSError:
+        return None  # another user's
 
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:

@@ -82,6 +82,12 @@ class Resolver:
         return any(each.digest is None for each in _refs(request))
 
     def _resolve(self, request: Request, digest: _Digest) -> Request:
+        try:
+            return self._resolve_all(request, digest)
+        except OSError as error:  # a disk that fails, a folder of another user's
+            raise ModelError(f"the weights cannot be looked at: {error}") from error
+
+    def _resolve_all(self, request: Request, digest: _Digest) -> Request:
         def found(ref: _Ref, kind: Kind, field: str) -> _Ref:
             return self._found(ref, kind, field, digest)
 

@@ -51,7 +51,14 @@ def check(place: Path) -> None:
 
 def at_hand(model_dirs: Sequence[Path], environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the folder of a tokenizer for Z-Image that is on this machine anyway, None if there is none."""
-    return next(filter(is_tokenizer, _places(model_dirs, environ)), None)
+    return next(filter(_is_readable_one, _places(model_dirs, environ)), None)
+
+
+def _is_readable_one(folder: Path) -> bool:
+    try:
+        return is_tokenizer(folder)
+    except OSError:  # another user's, or a disk that fails: there may be another place
+        return False
 
 
 def _places(model_dirs: Sequence[Path], environ: Mapping[str, str]) -> Iterator[Path]:

@@ -1,6 +1,9 @@
 """The ways in: from fresh loops, from many threads, from inside a hook (refused)."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import types
 from concurrent.futures import CancelledError
@@ -289,3 +292,37 @@ def test_a_runtime_that_was_closed_leaves_no_thread_behind(settings, model):
     for thread in left:
         thread.join(10)  # it may just be on its way
     assert not [each.name for each in left if each.is_alive()]
+
+
+FORKED = """
+import os, sys, threading
+from pathlib import Path
+from zit_ext.errors import EngineClosedError
+from zit_ext.shared_runtime import shared
+from zit_ext.settings import Settings
+from zit_ext.testing import make_request
+
+runtime = shared(settings=Settings(cache_dir=Path(sys.argv[1]), data_dir=Path(sys.argv[1])))
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    runtime.generate_blocking(make_request())
+except EngineClosedError as error:
+    print(error)
+runtime.close()
+another = shared(settings=Settings(cache_dir=Path(sys.argv[1]), data_dir=Path(sys.argv[1])))
+print(another is not runtime, len(another.store.entries()))
+another.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_is_told_so_and_gets_a_runtime_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "a fork needs a new Runtime",
+        "True 0",
+    ]

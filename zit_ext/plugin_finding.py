@@ -337,5 +337,8 @@ def words_of(error: BaseException) -> str:
         return error.message
     if isinstance(error, WrongError):
         return str(error)
-    said = str(error)
+    try:
+        said = str(error)
+    except Exception:
+        said = "(it cannot say what)"
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -98,7 +99,7 @@ class Runtime:
             renderer=self._renderer,
             metrics=self.metrics,
         )
-        self._closed = False
+        self._closed, self._process = False, os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="zit-engine", daemon=True)
         self._thread.start()
@@ -126,8 +127,8 @@ class Runtime:
 
     @property
     def is_open(self) -> bool:
-        """It answers; False once it was closed."""
-        return not self._closed
+        """It answers; False once it was closed, and in a fork, where its threads are not."""
+        return not self._closed and os.getpid() == self._process
 
     def submit(self, request: Request, watcher: Watcher | None = None) -> Future[Result]:
         """Ask, and get a future that any thread may wait for or cancel."""
@@ -206,7 +207,7 @@ class Runtime:
 
     def close(self, patience: float = 30.0) -> None:
         """Finish what was promised, let go of weights and files, end the threads. Twice is fine."""
-        if self._closed:
+        if not self.is_open:
             return
         self._closed = True
         self.observer.close_eyes()
@@ -230,10 +231,9 @@ class Runtime:
         For the end of a program that never closes its engine: nothing here starts a thread, which Python
         forbids by then.
         """
-        if self._closed:
+        if not self.is_open:
             return
-        until = time.monotonic() + patience
-        done = False
+        until, done = time.monotonic() + patience, False
         try:
             finishing: Future[bool] = self._ask(lambda: self.engine.finish(patience))
             done = finishing.result(patience + 1.0)
@@ -333,8 +333,8 @@ class Runtime:
     def _start(self, work: Callable[[], object]) -> Future[T]:
         if (hook := hook_running()) is not None:
             raise PluginError(hook.split(".")[0], f"{hook} asked the engine from inside a hook; answer first")
-        if self._closed:
-            raise EngineClosedError("the engine is closed")
+        if not self.is_open:
+            raise EngineClosedError("the engine is closed" if self._closed else "a fork needs a new Runtime")
         return self._ask(work)
 
     def _ask(self, work: Callable[[], object]) -> Future[T]:

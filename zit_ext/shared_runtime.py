@@ -26,7 +26,7 @@ def shared(
     """
     global _shared
     with _birth:
-        born = _shared is None or _shared._closed
+        born = _shared is None or not _shared.is_open
         if _shared is None or born:
             _shared = Runtime(settings or Settings.load(os.environ), label=label)
             atexit.register(_shared.finish)

@@ -329,3 +329,18 @@ def test_a_failing_plugin_bypasses_only_what_it_declares_to_touch(make_zit_engin
     assert engine.generate(make_request()).status.outcome is Outcome.MISS
     assert bad.calls == 0
     assert engine.generate(make_request(media_type="audio/wav")).status.reason == "plugin_failed"
+
+
+class MuteError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_without_words_costs_a_hit_as_any_other(engine_with):
+    def fields() -> object:
+        raise MuteError
+
+    engine = engine_with(Bad("zit_fingerprint_fields", fields))
+    assert engine.generate(ask()).status.reason == "plugin_failed"

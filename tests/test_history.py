@@ -264,6 +264,23 @@ def test_two_recorders_meet_again_after_one_of_them_began_a_new_file(recorders, 
     assert moment.numbers["hit"] == 2
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE parts SET name = x'ff00'", "UPDATE totals SET number = 'x'", "UPDATE buckets SET hit = x'ff'"],
+)
+def test_rows_that_hold_something_else_cost_a_chart_and_no_error(recorders, tmp_path, damage):
+    recorder = recorders()
+    recorder.answered(answer())
+    recorder.flush(10)
+    (path,) = files(tmp_path)
+    with sqlite3.connect(path) as db:
+        db.execute(damage)
+    db.close()
+
+    recorder.read(1)
+    assert recorder.totals().hit_rate in (None, 1.0)
+
+
 def test_a_folder_that_cannot_be_written_costs_history_and_no_answer(tmp_path, caplog):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "history").write_text("a file where the folder should be")

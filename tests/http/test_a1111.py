@@ -87,6 +87,10 @@ def test_an_image_can_be_the_start(api, pipeline):
         ({"subseed_strength": 0.5}, "subseed_strength"),
         ({"batch_size": 0}, "batch_size"),
         ({"prompt": "a <lora:../x:1>"}, "loras"),
+        ({"prompt": "a <lora:ink:0.5:0.7>"}, "prompt"),
+        ({"prompt": "a <lora:ink:te=0.5>"}, "prompt"),
+        ({"prompt": "a <lora:ink:1e-1>"}, "prompt"),
+        ({"prompt": "a <lora:ink:0.5> <LORA:oil:1>"}, "prompt"),
     ],
 )
 def test_what_we_cannot_do_is_refused_by_name(api, pipeline, fields, named):

@@ -162,6 +162,7 @@ LIES = {
     "another key": relined(lambda line: line.update(key="0" * 64)),
     "another digest of the picture": relined(lambda line: line.update(content_digest="0" * 64)),
     "another media type": relined(lambda line: line.update(media_type="application/x-safetensors")),
+    "a media type that is none": relined(lambda line: line.update(media_type="image/png\r\nX-A: b")),
     "another size": relined(lambda line: line.update(size=line["size"] + 1)),
     "another namespace": relined(lambda line: line.update(namespace="other")),
     "a path for a digest": relined(lambda line: line.update(blob="../../../../etc/passwd")),
@@ -187,6 +188,14 @@ def test_an_archive_that_lies_brings_nothing_in(store, elsewhere, archive, lie, 
     assert (elsewhere.usage().entries, elsewhere.usage().bytes) == (0, 0)
 
 
+def test_an_entry_is_of_the_medium_that_was_asked_for(store, elsewhere, archive):
+    keep(store, 1, fingerprint=asked(1, media_type="image/png"))
+    store.flush()
+    store.export_to(archive)
+    rewrite(archive, relined(lambda line: line.update(media_type="text/html")))
+    assert elsewhere.import_from(archive).refused[0][1] == "the media_type is not that of the fields"
+
+
 def test_one_bad_entry_does_not_keep_the_others_out(store, elsewhere, archive):
     kept(store, 1, 2, 3)
     store.export_to(archive)
@@ -204,6 +213,9 @@ def test_one_bad_entry_does_not_keep_the_others_out(store, elsewhere, archive):
         lambda archive: rewrite(archive, lambda name, data: None if name == "zit-results.json" else data),
         lambda archive: rewrite(archive, lambda name, data: None if name == "entries.jsonl" else data),
         lambda archive: rewrite(archive, lambda name, data: data.replace(b'"version": 1', b'"version": 2')),
+        lambda archive: rewrite(
+            archive, lambda name, data: b"[" * 200_000 if name == "zit-results.json" else data
+        ),
         lambda archive: archive.unlink(),
     ],
 )

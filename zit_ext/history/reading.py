@@ -125,7 +125,7 @@ def _add_part(moment: Moment, kind: str, name: str, number: int) -> None:
         moment.reasons[name] = number
         return
     bins = {"hit_latency": moment.hit_bins, "miss_latency": moment.miss_bins}.get(kind, [])
-    if name.isdecimal() and int(name) < len(bins):  # another version may have had more
+    if str(name).isdecimal() and int(name) < len(bins):  # another version may have had more
         bins[int(name)] += number
 
 
@@ -146,4 +146,5 @@ def totals(db: sqlite3.Connection, namespace: str | None) -> Totals:
         (namespace is None, namespace or ""),
     )
     events = db.execute("SELECT name, number FROM events ORDER BY name") if namespace is None else ()
-    return Totals(None if since is None else since[0], dict(numbers), dict(events))
+    sound = {name: number for name, number in numbers if isinstance(number, (int, float))}
+    return Totals(None if since is None else since[0], sound, dict(events))

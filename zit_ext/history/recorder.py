@@ -67,7 +67,7 @@ class Recorder:
             with self._file.read() as db:
                 if db is not None:
                     return period(db, hours, namespace, self._clock())
-        except HistoryError as error:
+        except Exception as error:  # of damaged rows nobody can list what they hold
             self._complain(error)
         return Period(widths_for(hours)[0], [])
 
@@ -78,7 +78,7 @@ class Recorder:
             with self._file.read() as db:
                 if db is not None:
                     return totals(db, namespace)
-        except HistoryError as error:
+        except Exception as error:
             self._complain(error)
         return NOTHING
 

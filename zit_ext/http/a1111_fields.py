@@ -19,6 +19,9 @@ SAMPLERS = frozenset({"", "euler", "euler a", "k_euler", "automatic", "flow matc
 
 _LORA = re.compile(r"<lora:([^:<>]+)(?::(-?\d+(?:\.\d*)?|-?\.\d+))?>")
 
+_NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
+"""What a webui would take for weights that are added."""
+
 _SAME: Mapping[str, str] = {
     "negative_prompt": "negative_prompt",
     "seed": "seed",
@@ -113,7 +116,12 @@ def without_loras(prompt: str) -> tuple[str, list[dict[str, Any]]]:
 
     >>> without_loras("a fox <lora:ink:0.5>")
     ('a fox', [{'source': 'ink', 'strength': 0.5}])
+
+    Raises RequestError for a LoRA that is written in another way, such as with two strengths: left in the
+    prompt it would be words, and the picture without it.
     """
+    if (left := _NETWORK.search(_LORA.sub("", prompt))) is not None:
+        raise RequestError("prompt", left[0], "write <lora:NAME:STRENGTH>, such as <lora:ink:0.8>")
     loras = [
         {"source": match[1].strip(), "strength": float(match[2]) if match[2] else 1.0}
         for match in _LORA.finditer(prompt)

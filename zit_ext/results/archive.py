@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -27,6 +28,7 @@ from typing import IO, Any
 from ..codecs import CodecError
 from ..errors import BlobCorruptError, PluginError, StoreError
 from ..fingerprint import read_canonical
+from ..json_texts import parsed
 from ..records import Blob, Encoded, Fingerprint
 from . import checksums
 from .blobs import Blobs
@@ -43,6 +45,7 @@ VERSION = 1
 _HEAD = "zit-results.json"
 _ENTRIES = "entries.jsonl"
 _MAX_LINE = 4_000_000
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 
 
 @dataclass(slots=True)
@@ -196,8 +199,8 @@ def import_from(
             _check_head(archive)
             for line in _lines(archive):
                 try:
-                    told = _understood(json.loads(line))
-                except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+                    told = _understood(parsed(line))
+                except (ValueError, TypeError, KeyError, OverflowError) as error:
                     report.refused.append(("?", f"a line cannot be read: {error}"))
                     continue
                 _import_one(archive, told, report, blobs, now, max_bytes, is_there, write)
@@ -238,8 +241,9 @@ def _verified(archive: zipfile.ZipFile, told: dict[str, Any], now: float, max_by
     fields = read_canonical(canonical)
     if not told["redacted"] and hashlib.sha256(canonical).hexdigest() != told["key"]:
         raise ValueError("the key is not that of the fields")
-    if isinstance(fields, dict) and fields.get("namespace", told["namespace"]) != told["namespace"]:
-        raise ValueError("the namespace is not that of the fields")
+    for name in ("namespace", "media_type") if isinstance(fields, dict) and not told["redacted"] else ():
+        if fields.get(name, told[name]) != told[name]:
+            raise ValueError(f"the {name} is not that of the fields")
     try:
         info = _plain(archive, f"blobs/{told['blob']}")
     except KeyError:
@@ -268,7 +272,7 @@ def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 def _check_head(archive: zipfile.ZipFile) -> None:
     try:
         with archive.open(_plain(archive, _HEAD)) as file:
-            head = json.loads(file.read(_MAX_LINE))
+            head = parsed(file.read(_MAX_LINE))
         if head["format"] != FORMAT:
             raise ValueError("another format")
         version = head["version"]
@@ -296,6 +300,8 @@ def _understood(told: Any) -> dict[str, Any]:
     for name in ("media_type", "namespace", "model", "fields"):
         if not isinstance(told[name], str):
             raise TypeError(f"{name} is no text")
+    if not _MEDIA_TYPE.fullmatch(told["media_type"]):
+        raise ValueError("its media type is none")
     numbers = [told["created_at"], told["cost"], 0.0 if told["expires_at"] is None else told["expires_at"]]
     if not all(math.isfinite(each) for each in numbers):
         raise ValueError("a time or a cost is no number")

@@ -1,5 +1,7 @@
 """A setting has one declaration, a value, and an origin; a bad value says what is allowed."""
 
+from pathlib import Path
+
 import pytest
 
 from zit_ext.errors import SettingError
@@ -35,6 +37,8 @@ def test_later_origins_win_and_are_remembered(tmp_path):
         ("debug", "maybe", "true or false"),
         ("preload", 3, "list of names"),
         ("cache_dir", "", "a path"),
+        ("cache_dir", "~nobody-of-this-name/x", "a home that is there"),
+        ("model_dirs", "~nobody-of-this-name/x", "a home that is there"),
         ("offload", "everything", "none, model, group"),
     ],
 )
@@ -56,6 +60,17 @@ def test_a_broken_file_is_named(tmp_path, text):
     file.write_text(text)
     with pytest.raises(SettingError, match="cannot be read"):
         Settings().with_file(file)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(SettingError, match="set HOME"):
+        Settings.load({})
+    given = dict.fromkeys(("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(Path.cwd()))
+    assert Settings.load(given).cache_dir == Path.cwd() / "zit_ext"
 
 
 @pytest.mark.parametrize(("text", "off"), [("1", True), ("true", True), ("0", False), ("", False)])

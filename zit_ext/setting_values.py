@@ -196,7 +196,10 @@ def folders(value: Any) -> tuple[Path, ...]:
 def as_path(value: Any) -> Path:
     if not isinstance(value, (str, Path)) or not str(value):
         raise ValueError("a path")
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("a path in a home that is there") from None
 
 
 def some_file(value: Any) -> Path | None:

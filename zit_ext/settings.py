@@ -300,8 +300,13 @@ class Settings:
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Return the user's settings: defaults < TOML file < variables."""
-        base = cls(cache_dir=user_cache_dir(environ), data_dir=user_data_dir(environ))
-        return base.with_file(user_config_file(environ)).with_env(environ)
+        try:
+            base = cls(cache_dir=user_cache_dir(environ), data_dir=user_data_dir(environ))
+            file = user_config_file(environ)
+        except RuntimeError as error:  # a user without a home, as in some containers
+            remedy = "set HOME, or XDG_CACHE_HOME, XDG_DATA_HOME and XDG_CONFIG_HOME"
+            raise SettingError("cache_dir", None, f"{remedy} ({error})") from None
+        return base.with_file(file).with_env(environ)
 
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {

@@ -222,6 +222,14 @@ def test_a_folder_inside_a_lora_folder_is_no_lora(tmp_path):
     assert find(str(tmp_path / "ink"), kind=Kind.LORA) == file
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_the_home_of_somebody_who_is_not_there_holds_no_weights(kind, monkeypatch):
+    monkeypatch.setenv("HF_HOME", "~nobody-of-this-name/hf")
+    for source in ("~nobody-of-this-name/x", "someone/tiny"):
+        with pytest.raises(ModelMissingError):
+            find(source, kind=kind)
+
+
 @pytest.mark.parametrize("source", ["a\0b", "\ud800"])
 def test_a_name_that_no_file_can_have_is_refused(source):
     with pytest.raises((RequestError, ModelMissingError)) as refused:

@@ -37,7 +37,7 @@ class Destination:
         self._suffix = SUFFIXES.get(media_type) or mimetypes.guess_extension(media_type) or ".bin"
         self._overwrite = overwrite
         self._taken: set[Path] = set()
-        place = Path(out or ".").expanduser()
+        place = Path(os.path.expanduser(out or "."))  # noqa: PTH111 - ~nobody is a name, as in a shell
         names_folder = place.is_dir() or not place.suffix or (out or "").endswith(("/", os.sep))
         self._folder = place if names_folder else place.parent
         self._file = None if names_folder else place

@@ -55,7 +55,7 @@ class ServerPython:
         this program's own.
         """
         if settings.server_python != "auto":
-            return cls(Path(settings.server_python).expanduser())
+            return cls(Path(os.path.expanduser(settings.server_python)))  # noqa: PTH111 - ~nobody is a name
         found = provisioned(settings)
         return cls(Path(sys.executable)) if found is None else cls(Path(found.executable), found.environ)
 

@@ -67,4 +67,5 @@ def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _expanded(given: str) -> Path:
-    return Path(os.path.expandvars(given)).expanduser().absolute()
+    # As Hugging Face's own tools do it: the home of somebody who is not there stays as it is written.
+    return Path(os.path.expanduser(os.path.expandvars(given))).absolute()  # noqa: PTH111

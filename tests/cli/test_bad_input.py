@@ -46,6 +46,7 @@ BAD = [
     (["--image", "gone.png"], "image = 'gone.png'", "name a file that can be read"),
     (["--out", "boat.jpg"], "out = 'boat.jpg'", "name boat.png or a folder"),
     (["--request", "gone.json"], "request = 'gone.json'", "name a JSON file"),
+    (["--request", "deep.json"], "request = 'deep.json'", "nested too deep"),
     (["--model", "weights.ckpt"], "model = 'weights.ckpt'", "safetensors"),
 ]
 
@@ -53,6 +54,7 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "named", "remedy"), BAD, ids=[" ".join(each[0])[:40] for each in BAD])
 def test_it_is_refused_by_name_with_a_remedy(cli, model, home, weights, arguments, named, remedy):
     (home / "weights.ckpt").write_bytes(b"pickled")
+    (home / "deep.json").write_text("[" * 200_000)
     ran = cli("generate", "a boat", "--seed", "7", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"zit-ext: {named}")

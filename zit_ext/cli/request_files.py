@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..json_texts import parsed
 from ..records import InputImage, Request
 from ..request_json import request_of
 from .input_images import read_image
@@ -15,7 +15,7 @@ from .input_images import read_image
 def read_request(path: Path) -> Request:
     """Return the request in a file. Raises RequestError that names the file or the field."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError("request", str(path), f"name a JSON file with a request ({error})") from None
     if not isinstance(values, dict):

@@ -7,7 +7,6 @@ words that every other way in uses.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..json_texts import parsed
 from ..records import FieldValue, FileRef, LoraRef, ModelRef, Request, SchedulerRef
 from .durations import seconds
 from .input_images import read_image
@@ -191,7 +191,7 @@ def _pairs(field: str, given: Sequence[str]) -> dict[str, FieldValue]:
 def _plain(text: str) -> FieldValue:
     """Return a value as JSON has it (3, true, [1, 2]); anything else is a text."""
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError:
         return text
     return text if isinstance(value, float) and not math.isfinite(value) else value

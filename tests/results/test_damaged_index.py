@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import sqlite3
+import threading
+import time
 
 import pytest
+
+from zit_ext.results import database, schema
+from zit_ext.results.index import totals as database_totals
 
 from .making import asked, bytes_on_disk, files_in, index_file, is_true, keep, kept, there
 
@@ -111,6 +118,49 @@ def test_a_deleted_folder_costs_the_entries_and_not_the_store(make_store, folder
     kept(store, 3)
     assert there(store, 1, 2, 3) == [3]
     assert there(other, 1, 2, 3) == [3]
+
+
+@pytest.mark.parametrize("version", range(schema.VERSION))
+def test_an_index_whose_version_is_damaged_is_set_aside(make_store, folder, counted, version):
+    store = make_store()
+    kept(store, 1)
+    store.close()
+    with sqlite3.connect(index_file(folder)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    store = make_store()
+    assert there(store, 1) == []
+    kept(store, 1)
+    assert there(store, 1) == [1]
+    assert counted["index_malformed"] == 1
+
+
+def test_an_index_that_is_being_made_is_waited_for_and_not_taken_for_damaged(tmp_path):
+    """Another process puts a new one in place of a damaged one, and its tables come a moment later."""
+    path = tmp_path / "index.sqlite3"
+    path.touch()
+    started, made = threading.Event(), []
+
+    def make():
+        started.wait(30)
+        time.sleep(0.05)
+        with contextlib.closing(database.connect(path)) as db:
+            schema.migrate(db)
+        made.append(True)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    pool = database.Pool(lambda: path, busy_seconds=60.0)
+    started.set()
+    with pool.lend() as db:
+        assert made or schema.version_of(db) == schema.VERSION
+        assert database_totals(db).entries == 0
+    pool.close()
+    maker.join()
+    hasty = database.Pool(lambda: tmp_path / "another.sqlite3", busy_seconds=0.0)
+    (tmp_path / "another.sqlite3").touch()
+    with pytest.raises(database.IndexMalformedError, match="no tables"), hasty.lend():
+        pass
 
 
 def test_another_store_follows_to_the_new_index(make_store, folder, counted):

@@ -171,7 +171,7 @@ class Pool:
             factory=Connection,
         )
         try:
-            version = version_of(db)
+            version = self._age(db)
             if version > VERSION:  # migrated while we were here
                 raise StoreVersionError(found=version, known=VERSION)
             db.execute("PRAGMA temp_store = MEMORY")
@@ -182,3 +182,15 @@ class Pool:
             db.close()
             raise
         return db
+
+    def _age(self, db: sqlite3.Connection) -> int:
+        """Return the version of the schema, once whoever makes the file is done with it.
+
+        A new index lies in its place before it has tables; one that never gets any is damaged.
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        while (version := version_of(db)) < VERSION:
+            if time.monotonic() >= deadline:
+                raise sqlite3.DatabaseError("malformed: there are no tables of ours")
+            time.sleep(0.005)
+        return version

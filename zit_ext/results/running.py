@@ -100,7 +100,7 @@ class Running:
                 self._quick = Pool(self._layout.find_index, busy_seconds=0.0)
                 self._readers = Pool(self._layout.find_index)
                 self._claimers = Pool(self._layout.find_index, writing=True)
-                with self._quick.lend():
+                with contextlib.suppress(IndexMalformedError), self._quick.lend():
                     pass  # opened now, so that the first look from an event loop does not wait for it
                 undo.pop_all()
         self._desk = desk

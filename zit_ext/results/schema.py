@@ -160,6 +160,10 @@ MIGRATIONS: Sequence[str] = (
 VERSION = len(MIGRATIONS)
 
 
+_THERE_ALREADY = ("already exists", "duplicate column")
+"""What SQLite says where the number of the version was damaged, and the tables are of a later one."""
+
+
 def version_of(db: sqlite3.Connection) -> int:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
@@ -176,7 +180,9 @@ def migrate(db: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> N
     for number, script in enumerate(migrations[version:], start=version + 1):
         try:
             db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
-        except BaseException:
+        except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if any(words in str(error) for words in _THERE_ALREADY):
+                raise sqlite3.DatabaseError(f"malformed: its version is not {version} ({error})") from error
             raise

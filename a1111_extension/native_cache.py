@@ -208,6 +208,8 @@ class Batch:
             own.update(written.written)
             if p.extra_generation_params is written:
                 p.extra_generation_params = own
+            else:
+                written.is_torn = True  # another one took its place: nobody knows what was written there
         seconds = time.perf_counter() - self._begun
         if host_weights.times_out_of_memory() == out_of_memory:
             key, refused = self._offer(samples, written, seconds)
@@ -259,6 +261,10 @@ class Written(dict):
     def update(self, *others: Any, **named: Any) -> None:
         for name, value in dict(*others, **named).items():
             self[name] = value
+
+    def __ior__(self, other: Any) -> Written:
+        self.update(other)
+        return self
 
     def setdefault(self, name: str, default: Any = None) -> Any:
         if name not in self:

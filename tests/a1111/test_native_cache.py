@@ -408,3 +408,21 @@ def test_an_entry_with_notes_of_another_kind_is_rendered_anew(webui, notes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(webui.keeping.Keeper, "find", found)
         assert webui.run().renders == 1
+
+
+def _merges(p):
+    p.extra_generation_params |= {"Merged": 1}
+
+
+def _replaces(p):
+    p.extra_generation_params = {**p.extra_generation_params, "Merged": 1}
+
+
+@pytest.mark.parametrize(("writes", "then"), [(_merges, "hit"), (_replaces, "miss")])
+def test_an_infotext_is_whole_whichever_way_it_is_written(webui, writes, then):
+    webui.fake.during_render = writes
+    first, second = webui.run(), webui.run()
+
+    assert "'Merged': 1" in first.infotexts[0]
+    assert second.infotexts == first.infotexts
+    assert (outcome(first), outcome(second)) == ("miss", then)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from zit_ext.results import schema
 from zit_ext.results.disk import Disk
 from zit_ext.results.layout import Layout
 from zit_ext.results.store import ResultStore
@@ -116,7 +117,7 @@ def build(folder: Path, files: dict[str, bytes], index: tuple[str, ...] | None) 
         db = sqlite3.connect(layout.new_index(1))
         try:
             db.executescript("\n".join(index))
-            db.execute("PRAGMA user_version = 1")
+            db.execute(f"PRAGMA user_version = {schema.VERSION}")
             db.execute("UPDATE totals SET boot = 'before the cut'")
             db.commit()
         finally:

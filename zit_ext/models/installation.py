@@ -17,6 +17,7 @@ from .. import __version__
 from ..fingerprint import canonical_bytes
 from ..records import FieldValue
 from . import machine
+from .package_sources import read_beside, source_of
 
 _VARIABLES = (
     "OMP_",
@@ -54,6 +55,10 @@ _VARIABLES = (
 _PLACES_AND_NOISE = ("_DIR", "_PATH", "_HOME", "_ROOT", "_CACHE", "_VERBOSE", "_LOGS", "_LOG", "_LOG_LEVEL")
 _HOW_CUDA_IS_FOUND = frozenset({"CUDA_MODULE_LOADING", "PYTORCH_NVML_BASED_CUDA_CHECK"})
 """Set by torch and the webui themselves, once they have looked for a GPU: programs differ, numbers do not."""
+
+_RENDERING = frozenset(
+    {"torch", "diffusers", "transformers", "tokenizers", "accelerate", "peft", "safetensors"}
+)
 
 Facts = Mapping[str, FieldValue]
 
@@ -129,7 +134,7 @@ def packages(path: Iterable[str], prefix: str = sys.prefix) -> Iterator[FieldVal
                     if entry.name.endswith((".dist-info", ".egg-info", ".egg-link")) or (
                         folder.endswith("conda-meta") and entry.name.endswith(".json")
                     ):
-                        found.append([entry.name, *_written(entry)])
+                        found.append([entry.name, *_written(entry), *_source(entry)])
         except OSError:
             continue  # a zip file, or a folder that is not there
         if found:
@@ -152,6 +157,14 @@ def _written(entry: os.DirEntry[str]) -> list[int]:
             continue
         return [found.st_mtime_ns, found.st_size]
     return []
+
+
+def _source(entry: os.DirEntry[str]) -> list[str]:
+    """Return what tells the code of a package that renders apart, where its version does not."""
+    if entry.name.partition("-")[0].lower() not in _RENDERING or not entry.name.endswith(".dist-info"):
+        return []
+    source = source_of(read_beside(entry.path))
+    return [] if source is None else [source]
 
 
 def _spelled(facts: Facts) -> bytes:

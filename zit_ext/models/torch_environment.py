@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import FieldValue
+from .package_sources import source_of
 
 PACKAGES = (
     "torch",
@@ -154,9 +155,13 @@ def _versions() -> Mapping[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            package = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             found[name] = None
+            continue
+        found[name] = package.version
+        if (source := source_of(package.read_text)) is not None:
+            found[f"{name}_source"] = source
     import torch
 
     found["torch_build"] = torch.version.git_version

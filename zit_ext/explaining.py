@@ -75,7 +75,7 @@ class Explainer:
         if question.known is None:
             reason = question.unknown or "its key is not known yet"
             if reason == NO_ENVIRONMENT:
-                reason += " (packages, driver or model are new here: render once, and it is)"
+                reason += ": render once, and there is something to look up"
             return Explanation(Verdict.MISS, reason)
         return self._looked_up(asked, question.known, now)
 

@@ -57,8 +57,8 @@ class ResultTier(str, Enum):
     RENDER = "render"
 
 
-NO_ENVIRONMENT = "no environment is known yet"
-"""The detail of a miss for which nothing could be looked up: packages, driver or model are new here."""
+NO_ENVIRONMENT = "packages, driver or model are new here"
+"""The detail of a miss for which nothing could be looked up: no environment is known yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

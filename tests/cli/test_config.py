@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from zit_ext import Settings, __version__
+from zit_ext.cli import product_checks
 from zit_ext.cli.checks import file_system_of
 from zit_ext.cli.config_command import shown
 from zit_ext.results.layout import Layout
@@ -198,6 +199,12 @@ def test_doctor_finds_nothing_to_mend(cli, model):
         checks(ran)
     )
     assert cli("doctor").code == 0
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_doctor_recommends_deep_to_whoever_has_not_asked_for_it(device):
+    said = [product_checks.device(Settings(device=device), deep=deep).words for deep in (False, True)]
+    assert said == [f"{said[1]}; --deep asks torch", said[1]]
 
 
 def test_doctor_says_where_the_settings_are_wrong_and_goes_on(cli, model, tmp_path):

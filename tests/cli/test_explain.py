@@ -37,7 +37,7 @@ def test_a_miss_names_the_nearest_entry_and_what_differs(cli, kept):
 def test_before_the_first_render_nothing_is_known_of_the_machine(cli, model):
     row = explained(cli, "a boat", "--seed", "7")
     assert row["verdict"] == "miss"
-    assert row["reason"].startswith("no environment is known yet (packages, driver or model are new here")
+    assert row["reason"].startswith("packages, driver or model are new here: render once")
 
 
 def test_an_empty_store_is_named(cli, kept):

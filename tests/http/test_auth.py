@@ -62,7 +62,19 @@ def test_a_browser_gets_a_cookie_that_no_script_can_read(guarded):
 
 def test_a_token_does_what_its_scopes_say(guarded):
     assert guarded.generate(headers=READER).status_code == 403
-    assert guarded.generate(headers=READER).json()["error"]["code"] == "scope"
+    assert guarded.generate(headers=READER).json()["error"] == {
+        "code": "scope",
+        "message": "this token lacks the scope generate",
+        "field": None,
+    }
+
+
+def test_the_log_names_whose_token_lacks_a_scope(guarded, caplog):
+    with caplog.at_level("INFO", logger="zit_ext.http.service"):
+        guarded.generate(headers=READER)
+    assert [each.getMessage().split()[1:] for each in caplog.records] == [
+        ["reader", "POST", "/zit/v1/generate", "403"]
+    ]
 
 
 def test_users_do_not_see_each_others_results(guarded):

@@ -35,6 +35,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("demo")
     done = run_demo("--out", str(folder / "out"), "--json", str(folder / "demo.json"))
     assert done.returncode == 0, done.stdout
+    assert done.stdout.rstrip().endswith(f"ZIT_MODEL={folder / 'out' / 'tiny-model'}")
     assert (folder / "out" / "sheet.png").read_bytes().startswith(b"\x89PNG\r\n")
     return {row["name"]: row for row in json.loads((folder / "demo.json").read_text(encoding="utf-8"))}
 

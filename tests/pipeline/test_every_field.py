@@ -192,7 +192,7 @@ def test_no_field_is_forgotten():
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_may_change_the_picture_is_a_miss(runtime, base, places, name):
     changed = replace(base, **CHANGES[name](base, places))
-    with pytest.raises(NotCachedError, match=r"no stored answer|no environment is known"):
+    with pytest.raises(NotCachedError, match=r"no stored answer|are new here"):
         runtime.generate_blocking(replace(changed, cache=CacheMode.ONLY))
     if name in CANNOT_BE_RENDERED_HERE:
         return

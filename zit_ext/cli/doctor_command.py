@@ -55,7 +55,7 @@ def _examine(options: argparse.Namespace, context: Context) -> Iterator[Check]:
     if folder.state is State.OK:
         yield product_checks.index(settings)
     yield from product_checks.packages()
-    yield product_checks.device(settings)
+    yield product_checks.device(settings, deep=options.deep)
     yield product_checks.plugins(plugins_for(settings))
     yield product_checks.model(settings)
     yield from product_checks.model_folders(settings)

@@ -68,16 +68,18 @@ def installed(package: str) -> str | None:
         return None
 
 
-def device(settings: Settings) -> Check:
-    """Guess the device without asking torch."""
+def device(settings: Settings, *, deep: bool) -> Check:
+    """Guess the device without asking torch; `deep` will."""
     driver = Path("/proc/driver/nvidia/version")
     if settings.device != "auto":
-        return Check("device", State.OK, f"{settings.device}, by the settings; --deep asks torch")
-    if driver.exists():
-        return Check("device", State.OK, "an NVIDIA driver is there; --deep asks torch whether it works")
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return Check("device", State.OK, "Apple silicon; --deep asks torch whether it works")
-    return Check("device", State.OK, "no GPU was seen; --deep asks torch")
+        words = f"{settings.device}, by the settings"
+    elif driver.exists():
+        words = "an NVIDIA driver is there"
+    elif sys.platform == "darwin" and platform.machine() == "arm64":
+        words = "Apple silicon"
+    else:
+        words = "no GPU was seen"
+    return Check("device", State.OK, words if deep else f"{words}; --deep asks torch")
 
 
 def plugins(found: Plugins) -> Check:

@@ -95,7 +95,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "--no-cache", action="store_const", const="bypass", dest="cache", help="the same as --cache bypass"
     )
     group.add_argument(
-        "--ttl", metavar="TIME", help="how long the answer may be used again: 3600, 24h, 7d; 0"
+        "--ttl", metavar="TIME", help="how long the answer may be used again: 3600, 24h, 7d; 0 is for ever"
     )
     group.add_argument("--keep-alive", metavar="TIME", help="how long the weights stay; -1 means for ever")
     group.add_argument("--debug", action="store_true", default=None, help="debug mode: the cache is bypassed")

@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         write_rows(Path(options.json), rows)
     _report(rows, out, sheet)
+    if options.model is None:
+        print(f"To go on with the tiny model, set ZIT_MODEL={out / 'tiny-model'}")
     return 1 if any(row.problems for row in rows) else 0
 
 

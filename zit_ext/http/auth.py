@@ -164,7 +164,7 @@ class Gate:
                 401, "token_needed", "send a token: Authorization: Bearer ...", headers=_CHALLENGE
             )
         if scope not in caller.scopes:
-            raise HttpError(403, "scope", f"this token may not {scope.value}")
+            raise LacksScopeError(caller, scope)
         return caller
 
     def _is_ours(self, host: str) -> bool:
@@ -180,6 +180,16 @@ class Gate:
 
 
 NOBODY = Caller(name="nobody", scopes=frozenset(), namespace="")
+
+
+class LacksScopeError(HttpError):
+    """A token that is known, and may not do this. `caller` is whose it is."""
+
+    def __init__(self, caller: Caller, scope: Scope) -> None:
+        super().__init__(403, "scope", f"this token lacks the scope {scope.value}")
+        self.caller = caller
+
+
 _CHALLENGE = {"www-authenticate": 'Bearer realm="zit_ext"'}
 
 

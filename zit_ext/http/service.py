@@ -21,7 +21,7 @@ from ..records import ModelRef, Request, Result
 from ..request_ids import request_id
 from ..runtime import Runtime
 from ..structured_logs import fields
-from .auth import NOBODY, Caller, Gate, Scope
+from .auth import NOBODY, Caller, Gate, LacksScopeError, Scope
 from .board import Board
 from .catalogue import Catalogue
 from .errors import Dialect, HttpError, answer_to, as_http
@@ -149,6 +149,8 @@ class Service:
             answer = await route.handler(Call(asked, caller, self, id, names))
         except Exception as error:
             wrong = as_http(error)
+            if isinstance(error, LacksScopeError):
+                caller = error.caller  # for the log
             if wrong.status == 500:
                 log.exception("request %s: %s %s failed", id, asked.method, asked.path, exc_info=error)
             answer = answer_to(wrong, _dialect_of(asked.path) if route is None else route.dialect)

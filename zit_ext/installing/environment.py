@@ -60,6 +60,7 @@ def _make(project: Project, extras: Collection[str], *, torch_index: str | None,
             say(f"torch {kept} is there already and stays.")
         else:
             say(graphics.torch_advice(graphics.nvidia_gpu(), index))
+            say("This takes some minutes, most of them for torch; pip unpacks it without a word.")
             _warn_of_little_room(project, say)
             _install_torch(
                 project, f"torch=={verified_torch}", index, again=step is TorchStep.REPLACE, lock=lock

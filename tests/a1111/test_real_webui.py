@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -232,13 +233,16 @@ def test_a_lora_its_strength_and_its_file_are_in_the_key(webui):
 
 
 def test_an_embedding_is_in_the_key_by_its_numbers_and_told_in_the_infotext(webui):
-    def embed(value: float) -> None:
+    def embed(seed: int) -> None:
         path = webui.data / "embeddings" / "zebra.safetensors"
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)
         time.sleep(0.1)  # the webui looks at the folder's time
         width = 768 if webui.is_forge else 32
-        numbers = Tensor("F32", (1, width), struct.pack(f"<{width}f", *[value] * width))
+        # Not one number all over: a layer norm would take that out again, and leave the same picture.
+        drawn = random.Random(seed)
+        values = [drawn.uniform(-1.0, 1.0) for _ in range(width)]
+        numbers = Tensor("F32", (1, width), struct.pack(f"<{width}f", *values))
         path.write_bytes(encode_tensors({"emb_params": numbers}))
         if webui.is_forge:  # it reads them with the checkpoint
             told.extend(webui.outcomes())
@@ -248,10 +252,10 @@ def test_an_embedding_is_in_the_key_by_its_numbers_and_told_in_the_infotext(webu
     told: list[str] = []
     job = {"seed": 143, "prompt": "a cat, Zebra"}
     plain = webui.txt2img(**job)
-    embed(1.0)
+    embed(1)
     alone = webui.txt2img(cached=False, **job)
     miss, hit = webui.txt2img(**job), webui.txt2img(**job)
-    embed(2.0)
+    embed(2)
     other = webui.txt2img(**job)
 
     assert told + webui.outcomes() == ["miss", "miss", "hit", "miss"]

@@ -6,8 +6,10 @@ in the schema ("malformed database schema (...)"): no `except sqlite3.Error` wou
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _CODES = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
@@ -41,6 +43,30 @@ class Connection(sqlite3.Connection):
             return super().executescript(sql_script)
         except UnicodeDecodeError as error:
             raise _malformed(error) from error
+
+
+def opened(path: Path, *, timeout: float) -> sqlite3.Connection:
+    """Open a database that is there, for any thread, without transactions of Python's own.
+
+    SQLite itself would make an empty file where another process has just taken the database away. Raises
+    FileNotFoundError then.
+    """
+    uri = path.as_uri()
+    if path.drive.startswith("\\\\"):  # a share on Windows: to SQLite its host belongs to the path
+        uri = uri.replace("file://", "file:////", 1)
+    try:
+        return sqlite3.connect(
+            f"{uri}?mode=rw",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+        )
+    except sqlite3.OperationalError as error:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such database", str(path)) from error
+        raise
 
 
 def is_malformed(error: BaseException) -> bool:

@@ -163,6 +163,30 @@ def test_an_index_that_is_being_made_is_waited_for_and_not_taken_for_damaged(tmp
         pass
 
 
+def test_an_index_that_is_set_aside_as_it_is_opened_is_not_made_anew(make_store, folder, monkeypatch):
+    """SQLite makes a file that is not there: an index without tables, which nobody would ever look behind."""
+    store = make_store()
+    kept(store, 1)
+    old, new = index_file(folder), folder / "index-99999999999999999999.sqlite3"
+    store._readers.close()
+    store._readers = database.Pool(store._layout.find_index)
+    stat = os.stat
+
+    def set_aside_after(path, *rest, **more):
+        found = stat(path, *rest, **more)
+        if str(path) == str(old):
+            monkeypatch.undo()
+            store._write(lambda desk: desk.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+            shutil.copy(old, new)
+            old.unlink()
+        return found
+
+    monkeypatch.setattr(database.os, "stat", set_aside_after)
+    with store._readers.lend() as db:
+        assert database_totals(db).entries == 1
+    assert index_file(folder) == new
+
+
 def test_another_store_follows_to_the_new_index(make_store, folder, counted):
     store, other = make_store(), make_store()
     kept(store, 1)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import StoreError, StoreVersionError
-from ..sqlite_files import Connection, is_malformed
+from ..sqlite_files import is_malformed, opened
 from .schema import VERSION, version_of
 
 BUSY_SECONDS = 5.0
@@ -57,9 +57,7 @@ def is_busy(error: BaseException) -> bool:
 
 def connect(path: Path, *, durability: str = "normal", cache_kib: int = 2048) -> sqlite3.Connection:
     """Open the index for the thread that writes."""
-    db = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection
-    )
+    db = opened(path, timeout=BUSY_SECONDS)
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
         db.execute("PRAGMA temp_store = MEMORY")  # a sort must not leave prompts in a temporary file
@@ -124,7 +122,11 @@ class Pool:
         path = self._current()
         db: sqlite3.Connection | None = None
         try:
-            db = self._take(path)
+            try:
+                db = self._take(path)
+            except FileNotFoundError:  # it was set aside since we looked
+                path = self._current()
+                db = self._take(path)
             yield db
         except BaseException as error:
             if db is not None:
@@ -154,22 +156,16 @@ class Pool:
     def _take(self, path: str) -> sqlite3.Connection:
         while self._idle:
             try:
-                opened, db = self._idle.pop()
+                of, db = self._idle.pop()
             except IndexError:
                 break
-            if opened == path:
+            if of == path:
                 return db
             db.close()
         return self._open(path)
 
     def _open(self, path: str) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            path,
-            timeout=self._busy_seconds,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=Connection,
-        )
+        db = opened(Path(path), timeout=self._busy_seconds)
         try:
             version = self._age(db)
             if version > VERSION:  # migrated while we were here

@@ -128,7 +128,15 @@ def test_a_random_seed_is_a_bypass_whose_url_works(served):
     assert served.get(image["url"]).status_code == 200
 
 
-def test_a_stream_tells_each_step_and_ends_with_the_result(served):
+def test_a_stream_tells_each_step_and_ends_with_the_result(served, pipeline, monkeypatch):
+    render = pipeline.render
+
+    def slowly(*about):
+        rendered = render(*about)
+        time.sleep(1.0)  # decoding: a stream that is busy elsewhere has seen the last step by then
+        return rendered
+
+    monkeypatch.setattr(pipeline, "render", slowly)
     answer = served.generate(stream=True, steps=3)
 
     assert answer.headers["Content-Type"] == "text/event-stream"

@@ -87,6 +87,13 @@ def add_option(
 # The job
 
 
+def require_seam() -> None:
+    """Raise NotImplementedError where a job does not sample as in A1111 and Forge, as in SD.Next."""
+    lacking = [name for name in ("DecodedSamples", "decode_latent_batch") if not hasattr(processing, name)]
+    if lacking:
+        raise NotImplementedError(f"it samples in another way: there is no {' and no '.join(lacking)}")
+
+
 def was_stopped() -> bool:
     """Tell whether somebody interrupted or skipped this job: its picture is then half done."""
     return bool(shared.state.interrupted or shared.state.skipped)

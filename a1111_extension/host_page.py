@@ -40,7 +40,7 @@ def guard(app: Any) -> Guard:
             "has" if wrong == 1 else "have",
         )
     # The page's own login; a webui without a page (--nowebui) asks nobody for it, and so lets nobody in here.
-    options = ("gradio_auth", "gradio_auth_path")
+    options = ("gradio_auth", "gradio_auth_path", "auth", "auth_file")  # the last two are SD.Next's
     wants_login = any(getattr(shared.cmd_opts, name, None) for name in options)
     tokens = getattr(app, "tokens", {})
     return Guard(

@@ -22,6 +22,14 @@ JS = "js" if "js" in inspect.signature(gr.Button("", render=False).click).parame
 """How this gradio calls the browser's part of an event: 3 says _js, 4 says js."""
 
 
+def require_panel() -> None:
+    """Raise NotImplementedError where there are no infotexts and no panel as in A1111 and Forge."""
+    parts = ((infotext_utils, "parse_generation_parameters"), (ui_common, "create_output_panel"))
+    lacking = [name for module, name in parts if not hasattr(module, name)]
+    if lacking:
+        raise NotImplementedError(f"there is no {' and no '.join(lacking)}")
+
+
 # The queue and the progress bar
 
 

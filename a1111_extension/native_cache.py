@@ -34,6 +34,7 @@ _keeper = Keeper()
 
 def register() -> None:
     """Ask the webui to tell us what it loads. Once for each "Reload UI": it forgets its callbacks."""
+    host.require_seam()
     host.script_callbacks.on_model_loaded(_note_model)
     loaded = host_weights.loaded_model()
     if loaded is not None and not _provenance.knows(loaded.model):

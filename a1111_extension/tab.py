@@ -32,6 +32,7 @@ _PANEL = (
 
 def register() -> None:
     """Ask the webui to ask us for our tab. Once for each "Reload UI": it forgets its callbacks."""
+    host_tab.require_panel()
     host_tab.script_callbacks.on_ui_tabs(_tabs)
 
 

@@ -22,7 +22,13 @@ from .test_routes import GENERATE, PATHS, Asking, basic, until
 
 pytestmark = pytest.mark.pipeline  # for torch, which the fake webui needs
 
-SECRETS = {"api_auth": "ann:secret", "gradio_auth": "ann:secret", "gradio_auth_path": "names.txt"}
+SECRETS = {
+    "api_auth": "ann:secret",
+    "gradio_auth": "ann:secret",
+    "gradio_auth_path": "names.txt",
+    "auth": "ann:secret",
+    "auth_file": "names.txt",
+}
 
 
 class Queue:

@@ -181,6 +181,7 @@ def test_a_token_opens_the_page_and_signing_out_closes_it(guarded, opened):
     some(guarded, 1, headers=CHIEF)
     page = opened(guarded)
     page.allowed.append("401")
+    expect(page.locator(".sign-in code")).to_have_text("zit-ext token")
     page.get_by_label("Token").fill("nonsense")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("This token is not known here")).to_be_visible()

@@ -31,7 +31,7 @@ export function signIn(done) {
       input,
       trouble,
       h("button", { type: "submit", class: "main" }, t("sign.go")),
-      h("p", { class: "soft small" }, t("sign.how")),
+      h("p", { class: "soft small" }, t("sign.how").split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part))),
     ),
   );
 }

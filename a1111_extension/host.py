@@ -88,10 +88,10 @@ def add_option(
 
 
 def require_seam() -> None:
-    """Raise NotImplementedError where a job does not sample as in A1111 and Forge, as in SD.Next."""
+    """Raise RuntimeError where a job does not sample as in A1111 and Forge, as in SD.Next."""
     lacking = [name for name in ("DecodedSamples", "decode_latent_batch") if not hasattr(processing, name)]
     if lacking:
-        raise NotImplementedError(f"it samples in another way: there is no {' and no '.join(lacking)}")
+        raise RuntimeError(f"it samples in another way: there is no {' and no '.join(lacking)}")
 
 
 def was_stopped() -> bool:

@@ -23,11 +23,11 @@ JS = "js" if "js" in inspect.signature(gr.Button("", render=False).click).parame
 
 
 def require_panel() -> None:
-    """Raise NotImplementedError where there are no infotexts and no panel as in A1111 and Forge."""
+    """Raise RuntimeError where there are no infotexts and no panel as in A1111 and Forge."""
     parts = ((infotext_utils, "parse_generation_parameters"), (ui_common, "create_output_panel"))
     lacking = [name for module, name in parts if not hasattr(module, name)]
     if lacking:
-        raise NotImplementedError(f"there is no {' and no '.join(lacking)}")
+        raise RuntimeError(f"there is no {' and no '.join(lacking)}")
 
 
 # The queue and the progress bar

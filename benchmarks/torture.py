@@ -2,9 +2,8 @@
 
 `python -m benchmarks.torture [--kills N] [--faults N] [--json FILE]`
 
-Three phases: writers killed at random instants (SIGKILL), blobs, rows and index damaged at random, and a
-disk that is full. After each, everything that the store still answers is compared with the truth, and
-the bytes on the disk with the bytes that the store counts. Exit code 1 if one byte was wrong.
+Three phases: writers killed at random instants; blobs, rows and index damaged at random; a full disk. After
+each, all answers are compared with the truth, and bytes on disk with those counted. Exit code 1: not equal.
 """
 
 from __future__ import annotations

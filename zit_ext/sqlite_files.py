@@ -51,7 +51,7 @@ def opened(path: Path, *, timeout: float) -> sqlite3.Connection:
     SQLite itself would make an empty file where another process has just taken the database away. Raises
     FileNotFoundError then.
     """
-    uri = path.as_uri()
+    uri = path.absolute().as_uri()
     if path.drive.startswith("\\\\"):  # a share on Windows: to SQLite its host belongs to the path
         uri = uri.replace("file://", "file:////", 1)
     try:

@@ -431,5 +431,5 @@ def test_an_infotext_is_whole_whichever_way_it_is_written(webui, writes, then):
 def test_a_webui_that_samples_in_another_way_is_told_at_its_start_and_not_at_a_job(webui, monkeypatch):
     monkeypatch.delattr(webui.fake.modules["modules.processing"], "DecodedSamples")
 
-    with pytest.raises(NotImplementedError, match="samples in another way: there is no DecodedSamples"):
+    with pytest.raises(RuntimeError, match="samples in another way: there is no DecodedSamples"):
         webui.native_cache.register()

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -200,3 +201,14 @@ def test_another_store_follows_to_the_new_index(make_store, folder, counted):
     kept(other, 5)
     assert there(store, 4, 5) == there(other, 4, 5) == [4, 5]
     assert counted["index_malformed"] >= 1
+
+
+@pytest.mark.parametrize("place", ["cache", "100% of #1?", "Bäume"])
+def test_a_folder_may_be_named_from_where_one_stands_and_as_one_likes(
+    make_store, tmp_path, monkeypatch, place
+):
+    monkeypatch.chdir(tmp_path)
+    store = make_store(cache_dir=Path(place))
+    kept(store, 1)
+    assert there(store, 1) == [1]
+    assert index_file(tmp_path / place / "results").exists()

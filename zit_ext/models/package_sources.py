@@ -35,7 +35,7 @@ def source_of(read: ReadText) -> str | None:
         if commit := _mapping(told, "vcs_info").get("commit_id"):
             return f"commit {commit}"
         if _mapping(told, "dir_info").get("editable"):
-            return f"folder {_digest(_programs(Path(unquote(urlsplit(told['url']).path))))}"
+            return f"folder {_digest(_programs(_folder_of(told['url'])))}"
         return f"installed {_digest([read('RECORD') or text])}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"unknown {type(error).__name__}"
@@ -51,6 +51,15 @@ def read_beside(info: str) -> ReadText:
             return None
 
     return read
+
+
+def _folder_of(url: str) -> Path:
+    """Return the folder of a file URL. Raises ValueError where it is not there."""
+    path = unquote(urlsplit(url).path)
+    folder = Path(path.lstrip("/") if os.name == "nt" else path)  # file:///C:/code
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
+    return folder
 
 
 def _mapping(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ MODEL_CHANGES = {
     "digest": "other",
     "path": None,
     "identity": "elsewhere",
+    "believed": True,
     "dtype": "float32",
     "text_encoder": FileRef(source="te", digest="te"),
     "vae": FileRef(source="vae", digest="vae"),

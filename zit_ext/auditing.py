@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ModelError, PluginError, RequestError, ZitError
 from .fingerprint import differing_fields, fingerprint
-from .questions import environment_digest, environment_name, is_pending
+from .questions import environment_digest, environment_name, is_unread
 from .records import (
     CacheMode,
     Entry,
@@ -144,7 +144,7 @@ def _source(words: str, digest: str, find_source: FindSource) -> str:
 def _changed(request: Request, stored: Mapping[str, FieldValue], key: str, runtime: Runtime) -> str | None:
     """Return what is not any more as it was when the entry was made, or None."""
     resolved: Request | None = runtime.files.resolve(request)
-    if resolved is not None and is_pending(resolved):
+    if resolved is not None and is_unread(resolved):
         resolved = runtime.files.complete(resolved, lambda: False)
     if resolved is None:
         return "the files of the weights change just now"

@@ -11,7 +11,15 @@ from .errors import ZitError
 from .fingerprint import canonical_bytes
 from .metrics import Metrics
 from .pipeline import Rendered
-from .questions import Files, Question, Questions, identities_of, is_pending, with_digests_of
+from .questions import (
+    Files,
+    Question,
+    Questions,
+    identities_of,
+    is_misnamed,
+    is_unread,
+    with_digests_of,
+)
 from .records import Request
 from .request_ids import bearing_id
 from .results.store import ResultStore
@@ -62,9 +70,11 @@ class Keeper:
             self._metrics.event("another_medium")
             wanted = question.request.media_type
             return Offer(None, False, f"not kept: {wanted} was asked for, and this is {rendered.media_type}")
-        if is_pending(question.request):
+        if is_unread(question.request):
+            # What their names promise is looked up at once; only bytes that were read are kept for.
             self._spawn(self._keep_when_hashed(question, rendered))
-            return Offer(None, True, "kept as soon as the weights are hashed")
+            key = question.known.key if question.known else None
+            return Offer(key, True, "kept as soon as the weights are hashed")
         try:
             resolved = await self._resolve(question.request)
             return self._keep(question, resolved, rendered)
@@ -114,6 +124,8 @@ class Keeper:
         if resolved is None:
             self._metrics.event("not_hashed")
             return
+        if is_misnamed(question.request, resolved):
+            self._metrics.event("weights_misnamed")
         self._keep(question, resolved, rendered)
 
     async def _hash_quietly(self, request: Request) -> None:

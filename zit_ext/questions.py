@@ -10,13 +10,15 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .errors import PluginError
 from .fingerprint import canonical_bytes, fingerprint
 from .plugins import Hooks
 from .records import NO_ENVIRONMENT, FieldValue, FileRef, Fingerprint, Request
 from .settings import Settings
+
+_Ref = TypeVar("_Ref", bound=FileRef)
 
 
 class Files(Protocol):
@@ -91,9 +93,12 @@ class Questions:
         a result is never kept under a guess, nor if anything changed since the question was asked.
         """
         fields = self._hooks.fingerprint_fields(resolved)
-        if identities_of(resolved) != question.identities or is_pending(resolved):
+        if identities_of(resolved) != question.identities or is_unread(resolved):
             return "the files of the weights changed meanwhile"
-        if any(one.digest not in (None, now.digest) for one, now in _pairs(question.request, resolved)):
+        if any(
+            not one.believed and one.digest not in (None, now.digest)
+            for one, now in _pairs(question.request, resolved)
+        ):
             # Files that were written just now can change again within one tick of their time stamp.
             return "the files of the weights changed meanwhile"
         if not question.same_but_files(fields):
@@ -166,16 +171,28 @@ def identities_of(request: Request) -> tuple[str, ...]:
 
 def with_digests_of(request: Request, hashed: Request) -> Request:
     """Return the request with the digests of another one that names the same files in the same order."""
-    model = replace(request.model, digest=hashed.model.digest, **hashed.model.parts)  # type: ignore[arg-type]
+
+    def with_digest(one: _Ref, other: FileRef) -> _Ref:
+        return replace(one, digest=other.digest, believed=other.believed)
+
+    model = replace(with_digest(request.model, hashed.model), **hashed.model.parts)  # type: ignore[arg-type]
     loras = zip(request.loras, hashed.loras, strict=True)
-    return replace(
-        request, model=model, loras=tuple(replace(one, digest=other.digest) for one, other in loras)
-    )
+    return replace(request, model=model, loras=tuple(with_digest(one, other) for one, other in loras))
 
 
 def is_pending(request: Request) -> bool:
-    """Tell whether some file of the request was not hashed yet."""
+    """Tell whether some file of the request has no digest yet: nothing can be looked up."""
     return any(ref.digest is None for _role, ref in files_of(request))
+
+
+def is_unread(request: Request) -> bool:
+    """Tell whether some file of the request was not read yet: nothing can be kept."""
+    return any(ref.digest is None or ref.believed for _role, ref in files_of(request))
+
+
+def is_misnamed(believed: Request, read: Request) -> bool:
+    """Tell whether some file of the request, now that it was read, is not what its name promised."""
+    return any(one.believed and one.digest != now.digest for one, now in _pairs(believed, read))
 
 
 def _pairs(asked: Request, now: Request) -> Iterator[tuple[FileRef, FileRef]]:

@@ -76,6 +76,9 @@ class FileRef:
     """Where it was found on this machine."""
     identity: str = field(default="", compare=False)
     """Digest of path, size, times and inode of each file: known at once, changes with the files."""
+    believed: bool = field(default=False, compare=False)
+    """The digest is what the names of large files promise, and nobody has read them yet: good for looking
+    up, not for keeping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from .errors import RequestError
 from .nearest import nearest
 from .records import FieldValue, FileRef, InputImage, LoraRef, ModelRef, Request, SchedulerRef
 
-_FILLED_IN = {"digest", "path", "identity", "context"}
+_FILLED_IN = {"digest", "path", "identity", "believed", "context"}
 """Fields that the engine finds out; nobody else can know them."""
 
 _WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)

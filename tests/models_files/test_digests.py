@@ -282,7 +282,7 @@ def test_a_damaged_memo_is_begun_anew(digests, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [(b"tabledigests_1", b"table\xbaigests_1"), (b"stat", b"\xbatat")]
+    ("name", "wrong"), [(b"tabledigests_2", b"table\xbaigests_2"), (b"stat", b"\xbatat")]
 )
 def test_a_memo_whose_names_are_no_text_is_begun_anew(digests, tmp_path, name, wrong):
     file = write(tmp_path / "ae.safetensors", b"weights")
@@ -314,7 +314,7 @@ def test_a_digest_that_is_none_is_not_believed(digests, tmp_path):
     file = write(tmp_path / "ae.safetensors", b"weights")
     digests.hash(look(file))
     with sqlite3.connect(tmp_path / "cache" / FILE_NAME) as database:
-        database.execute("UPDATE digests_1 SET digest = 'DROP TABLE'")
+        database.execute("UPDATE digests_2 SET digest = 'DROP TABLE'")
     database.close()
     assert Digests(tmp_path / "cache").known(look(file)) == {}
 
@@ -348,7 +348,7 @@ def test_only_the_newest_are_remembered(tmp_path):
     newest = SeenFile("", "/newest", 1, 1, 1, 1, 1)
     memo.note({newest: WEIGHTS})
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        assert database.execute("SELECT count(*) FROM digests_1").fetchone() == (MAX_ROWS,)
+        assert database.execute("SELECT count(*) FROM digests_2").fetchone() == (MAX_ROWS,)
     database.close()
     assert DigestMemo(tmp_path).find([newest]) == {newest: WEIGHTS}
 

@@ -100,8 +100,8 @@ def test_it_lies_where_other_tools_find_it(hub, get):
 def test_its_digests_are_known_without_reading_it(hub, get, tmp_path):
     snapshot = get()
     (seen,) = [each for each in look(snapshot) if each.name == WEIGHTS]
-    known = Digests(tmp_path / "cache", clock=later()).known([seen])
-    assert known[seen] == hashlib.sha256(hub.files[WEIGHTS]).hexdigest()
+    named = Digests(tmp_path / "cache", clock=later()).named([seen])
+    assert named[seen] == hashlib.sha256(hub.files[WEIGHTS]).hexdigest()
 
 
 def test_a_second_time_nothing_large_is_fetched(hub, get):

@@ -90,7 +90,8 @@ def _chosen(settings: Settings) -> dict[str, Any]:
         problem = error.remedy if isinstance(error, ModelMissingError) else str(error)
         return {"source": settings.model, "path": None, "hashed": False, "problem": problem}
     path = None if model.path is None else str(model.path)
-    return {"source": settings.model, "path": path, "hashed": model.digest is not None, "problem": None}
+    hashed = model.digest is not None and not model.believed
+    return {"source": settings.model, "path": path, "hashed": hashed, "problem": None}
 
 
 def _row(each: FoundWeights) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 from ..errors import ModelError, ModelMissingError, RequestError, StoreError, StoreVersionError
+from ..models.digests import Digests
 from ..models.resolver import Resolver
+from ..models.weight_files import look
 from ..plugins import Plugins
 from ..policy import with_defaults
 from ..records import Request
@@ -99,9 +101,12 @@ def model(settings: Settings) -> Check:
     except (ModelError, RequestError) as error:
         remedy = error.remedy if isinstance(error, ModelMissingError) else str(error)
         return Check("model", State.WARN, f"{settings.model} is not here", remedy)
-    known = "hashed" if resolved.model.digest else "not hashed yet"
+    known = "hashed" if resolved.model.digest and not resolved.model.believed else "not hashed yet"
     path = str(resolved.model.path)
     where = path if path == settings.model else f"{settings.model}: {path}"
+    if resolved.model.path and (damaged := Digests(settings.cache_dir).misnamed(look(resolved.model.path))):
+        remedy = "delete it and download the model again: its pictures are those of damaged weights"
+        return Check("model", State.WARN, f"{damaged[0]} does not hold what its name promises", remedy)
     return Check("model", State.OK, f"{where} ({known})")
 
 

@@ -32,7 +32,7 @@ from ..models.server_environments import facts_of_this_process
 from ..observing import Loads, sources_of
 from ..pipeline import Pipeline, Rendered
 from ..plugins import Hooks
-from ..questions import Questions, environment_digest, environment_name, is_pending
+from ..questions import Questions, environment_digest, environment_name, is_unread
 from ..records import FieldValue, ModelRef, Request
 from ..renderers.several import renderer_of
 from ..runtime import limits_of, live_flags, plugins_for
@@ -177,7 +177,7 @@ class _Process:
             words = f"{doubt}: the picture is not kept; `zit-ext server stop` lets the next one start anew"
             return replace(rendered, faithful=False, warnings=(*rendered.warnings, words))
         self._rendered_in.add(environment_digest(rendered.environment))
-        if not is_pending(request):
+        if not is_unread(request):
             self._book.publish(environment_name(request), rendered.environment)
         return rendered
 

@@ -1,5 +1,7 @@
 """Remembers which bytes a file held, so that nobody hashes 20 GB twice. Shared by many processes.
 
+Of a file that nobody has read it may remember how it looked when its name was first believed.
+
 A memo may forget: any fault of the database, a busy one too, means "not known", and the file is
 hashed again. What is remembered belongs to one path and everything the file system says of it.
 """
@@ -25,10 +27,12 @@ MAX_ROWS = 20_000
 
 # A later layout gets another table, and both versions of us live beside each other.
 _CREATE = """
-CREATE TABLE IF NOT EXISTS digests_1 (
+CREATE TABLE IF NOT EXISTS digests_2 (
     path BLOB PRIMARY KEY, stat TEXT NOT NULL, digest TEXT NOT NULL, noted_at REAL NOT NULL
 ) WITHOUT ROWID
 """
+_UNREAD = ""
+"""Stands where the digest of a file will be that nobody has read yet."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,20 +46,43 @@ class DigestMemo:
 
     def find(self, files: Iterable[SeenFile]) -> dict[SeenFile, str]:
         """Return the digests that are known of these files as they are now."""
+        rows: dict[SeenFile, tuple[str, str]] = {}
         known: dict[SeenFile, str] = {}
-        for each, (stat_words, digest) in self._rows(files).items():
-            if stat_words == each.stat_words:
+        with self._shrugging("looked up"):
+            self._fill(rows, files)
+        for each, (stat_words, digest) in rows.items():
+            if stat_words == each.stat_words and digest != _UNREAD:
                 known[each] = digest
                 self._near[each.path] = (stat_words, digest)
         return known
 
-    def was_otherwise(self, seen: SeenFile) -> bool:
-        """Tell whether this path is remembered with another size, time or inode than it has now."""
-        stat_words, _ = self._rows([seen]).get(seen, (seen.stat_words, ""))
-        return stat_words != seen.stat_words
+    def may_be_believed(self, seen: SeenFile) -> bool:
+        """Tell whether nobody has read this file, and it has the size, times and inode as when it was met.
+
+        A path that nobody has met is remembered from now on, as it is now. Where that cannot be told, no.
+        """
+        if self._near.get(seen.path) == (seen.stat_words, _UNREAD):
+            return True
+        rows: dict[SeenFile, tuple[str, str]] = {}
+        certain = False
+        with self._shrugging("looked up"):
+            self._fill(rows, [seen])
+            certain = True
+        if not certain:
+            return False
+        if seen not in rows:
+            self._write({seen: _UNREAD}, "NOTHING")
+            return True
+        self._near[seen.path] = rows[seen]
+        return rows[seen] == (seen.stat_words, _UNREAD)
 
     def note(self, digests: Mapping[SeenFile, str]) -> None:
         """Remember the digests of these files. The caller knows that the files had settled."""
+        self._write(
+            digests, "UPDATE SET stat = excluded.stat, digest = excluded.digest, noted_at = excluded.noted_at"
+        )
+
+    def _write(self, digests: Mapping[SeenFile, str], where_there_is_one: str) -> None:
         if len(self._near) + len(digests) > MAX_ROWS:
             self._near.clear()
         for seen, digest in digests.items():
@@ -67,42 +94,36 @@ class DigestMemo:
             with self._opened("rwc", patience=5.0) as database, database:
                 database.execute(_CREATE)
                 database.executemany(
-                    "INSERT INTO digests_1 VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
-                    " stat = excluded.stat, digest = excluded.digest, noted_at = excluded.noted_at",
+                    f"INSERT INTO digests_2 VALUES (?, ?, ?, ?) ON CONFLICT (path) DO {where_there_is_one}",
                     rows,
                 )
                 database.execute(
-                    "DELETE FROM digests_1 WHERE path IN (SELECT path FROM digests_1"
+                    "DELETE FROM digests_2 WHERE path IN (SELECT path FROM digests_2"
                     " ORDER BY noted_at DESC LIMIT -1 OFFSET ?)",
                     (MAX_ROWS,),
                 )
 
-    def _rows(self, files: Iterable[SeenFile]) -> dict[SeenFile, tuple[str, str]]:
-        """Return what is remembered of these paths: how the file was, and its digest."""
-        rows, far = {}, []
+    def _fill(self, rows: dict[SeenFile, tuple[str, str]], files: Iterable[SeenFile]) -> None:
+        """Add what is remembered of these paths: how the file was, and its digest. Raises."""
+        far = []
         for each in files:
             near = self._near.get(each.path)
-            if near is not None and near[0] == each.stat_words:
+            if near is not None and near[0] == each.stat_words and near[1] != _UNREAD:
                 rows[each] = near
             else:
                 far.append(each)  # another process may have hashed it since
                 if near is not None:
                     rows[each] = near
-        if not far:
-            return rows
-        with self._shrugging("looked up"):
-            if not self._path.exists():
-                return rows
+        if far and self._path.exists():
             self._look_up(far, rows)
-        return rows
 
     def _look_up(self, files: Iterable[SeenFile], rows: dict[SeenFile, tuple[str, str]]) -> None:
         with self._opened("rw", patience=0.25) as database:
             for each in files:
                 found = database.execute(
-                    "SELECT stat, digest FROM digests_1 WHERE path = ?", (os.fsencode(each.path),)
+                    "SELECT stat, digest FROM digests_2 WHERE path = ?", (os.fsencode(each.path),)
                 ).fetchone()
-                if found is not None and _HEX.fullmatch(str(found[1])):
+                if found is not None and (found[1] == _UNREAD or _HEX.fullmatch(str(found[1]))):
                     rows[each] = (str(found[0]), str(found[1]))
 
     @contextlib.contextmanager

@@ -3,12 +3,17 @@
 A digest is taken only of bytes that stood still. A file that changes while it is read has none. One
 that was written less than two seconds ago is hashed, but not remembered: it could be written again
 within the same tick of its time stamp.
+
+Beside it stands what a name promises: the cache of Hugging Face names a large file by its SHA-256. That
+is good for looking up, since what is kept under a digest is kept of bytes that were read. It proves
+nothing: another tool's download may have been damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -22,6 +27,8 @@ from ..errors import ModelError
 from ..fingerprint import canonical_bytes
 from .digest_memo import DigestMemo
 from .weight_files import SeenFile, look_again
+
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 2.0
 """How long a file must have been left alone before its time stamp proves anything."""
@@ -59,31 +66,45 @@ class Digests:
         self._first_seen: dict[SeenFile, float] = {}
 
     def known(self, files: Sequence[SeenFile]) -> dict[SeenFile, str]:
-        """Return what is known of these files without reading one."""
+        """Return what was read of these files before, by anybody, as far as it is remembered."""
         known = self._memo.find(files)
-        named: dict[SeenFile, str] = {}
-        for each in files:
-            if each in known or (blob := hub_blob(each.path)) is None:
-                continue
-            itself = replace(each, path=os.fspath(blob))
-            if not self._memo.was_otherwise(itself):
-                # From now on it counts as what its name says only as long as nobody touches it.
-                named[each] = named[itself] = blob.name
-        if named:
-            self._memo.note(named)
-        return known | named
+        blobs = {each: blob for each in files if each not in known and (blob := _blob_of(each)) is not None}
+        if not blobs:
+            return known
+        read = self._memo.find(blobs.values())  # through another link to the same blob
+        return known | {each: read[blob] for each, blob in blobs.items() if blob in read}
+
+    def named(self, files: Iterable[SeenFile]) -> dict[SeenFile, str]:
+        """Return what the names of these files promise, of those that nobody touched since they were met."""
+        blobs = {each: blob for each in files if (blob := _blob_of(each)) is not None}
+        return {
+            each: Path(blob.path).name for each, blob in blobs.items() if self._memo.may_be_believed(blob)
+        }
+
+    def misnamed(self, files: Sequence[SeenFile]) -> list[str]:
+        """Return the paths of blobs that were read, and do not hold what their names promise."""
+        known = self.known(files)
+        blobs = {each: blob for each in files if each in known and (blob := _blob_of(each)) is not None}
+        return sorted({blob.path for each, blob in blobs.items() if Path(blob.path).name != known[each]})
 
     def hash(self, files: Sequence[SeenFile], wants_stop: Stop = never) -> dict[SeenFile, str] | None:
         """Return the digests of these files by reading them; None if one changed, or to stop was wanted.
 
-        Raises ModelError for a file that cannot be read.
+        What was read by then is remembered all the same. Raises ModelError for a file that cannot be read.
         """
         settled = [each for each in files if self._is_settled(each)]
         digests = _hash_all(files, wants_stop)
-        if digests is None:
-            return None
-        self._memo.note({each: digests[each] for each in settled})
-        return digests
+        noted: dict[SeenFile, str] = {}
+        for each in settled:
+            if (digest := digests.get(each)) is None:
+                continue
+            noted[each] = digest
+            if (blob := _blob_of(each)) is not None:
+                noted[blob] = digest
+                _compare_with_name(blob, digest)
+        if noted:
+            self._memo.note(noted)
+        return digests if len(digests) == len(files) else None
 
     def wait_until_settled(self, files: Sequence[SeenFile], wants_stop: Stop = never) -> bool:
         """Wait until these files were left alone for a while. False if one changed, or to stop was wanted."""
@@ -119,6 +140,21 @@ def digest_of(files: Sequence[SeenFile], digests: Mapping[SeenFile, str]) -> str
     return hashlib.sha256(canonical_bytes({"folder": content})).hexdigest()
 
 
+def _blob_of(seen: SeenFile) -> SeenFile | None:
+    """Return the blob that this file is a link to, as it was seen, if the blob's name promises its bytes."""
+    blob = hub_blob(seen.path)
+    return None if blob is None else replace(seen, path=os.fspath(blob))
+
+
+def _compare_with_name(blob: SeenFile, digest: str) -> None:
+    if Path(blob.path).name != digest:
+        log.warning(
+            "%s does not hold what its name promises: its download was damaged, or it was changed since. Its "
+            "pictures are kept as its own. Delete the file and download the model again",
+            blob.path,
+        )
+
+
 def hub_blob(path: str) -> Path | None:
     """Return the blob of the Hugging Face cache that carries its SHA-256 as name, if this is a link to one.
 
@@ -137,10 +173,10 @@ def hub_blob(path: str) -> Path | None:
     return None
 
 
-def _hash_all(files: Sequence[SeenFile], wants_stop: Stop) -> dict[SeenFile, str] | None:
+def _hash_all(files: Sequence[SeenFile], wants_stop: Stop) -> dict[SeenFile, str]:
+    """Return the digests of those files that did not change, as far as nobody wanted to stop."""
     if len(files) < 2:
-        taken: Iterable[str | None] = (hash_file(each, wants_stop) for each in files)
-        return _all_or_none(files, list(taken))
+        return _taken(files, [hash_file(each, wants_stop) for each in files])
     # hashlib lets go of the interpreter lock: a few files at once keep a fast disk busy.
     stopped = False
 
@@ -153,12 +189,11 @@ def _hash_all(files: Sequence[SeenFile], wants_stop: Stop) -> dict[SeenFile, str
             hashed = list(pool.map(lambda each: hash_file(each, wants_end), biggest_first))
         finally:
             stopped = True
-    return _all_or_none(biggest_first, hashed)
+    return _taken(biggest_first, hashed)
 
 
-def _all_or_none(files: Sequence[SeenFile], taken: Sequence[str | None]) -> dict[SeenFile, str] | None:
-    digests = {each: digest for each, digest in zip(files, taken, strict=True) if digest is not None}
-    return digests if len(digests) == len(files) else None
+def _taken(files: Sequence[SeenFile], taken: Sequence[str | None]) -> dict[SeenFile, str]:
+    return {each: digest for each, digest in zip(files, taken, strict=True) if digest is not None}
 
 
 def hash_file(seen: SeenFile, wants_stop: Stop = never) -> str | None:

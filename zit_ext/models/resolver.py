@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import ModelError, ModelMissingError, RequestError
 from ..records import FileRef, LoraRef, ModelRef, Request
@@ -28,7 +28,16 @@ AT_ONCE = 256_000_000
 """Bytes that are hashed while the request waits: a LoRA, a VAE, a tiny model."""
 
 _Ref = TypeVar("_Ref", bound=FileRef)
-_Digest = Callable[[tuple[SeenFile, ...]], str | None]
+
+
+class _Known(NamedTuple):
+    """What is known of all files at one place."""
+
+    digest: str | None
+    believed: bool = False
+
+
+_Digest = Callable[[tuple[SeenFile, ...]], _Known]
 
 
 class Resolver:
@@ -42,30 +51,31 @@ class Resolver:
     def resolve(self, request: Request) -> Request:
         """Return the request with path, identity and, where it is known, digest of everything it names.
 
-        Quick: large files that nobody has hashed yet keep None as their digest. Raises
-        ModelMissingError and ModelError, and RequestError for a LoRA or a name with two meanings.
+        Quick: large files that nobody has hashed yet keep None as their digest, or have the one that their
+        names promise, and say that it is believed. Raises ModelMissingError and ModelError, and
+        RequestError for a LoRA or a name with two meanings.
         """
         return self._resolve(request, self._known_or_small)
 
     def complete(self, request: Request, wants_stop: Callable[[], bool]) -> Request | None:
-        """Return the request with every digest, hashing what is unknown: that may take minutes.
+        """Return the request with every digest, hashing what nobody has read: that may take minutes.
 
         None if a file changed or went since the request was resolved, or to stop was wanted. Raises
         ModelError for a file that cannot be read.
         """
 
-        def hashed(files: tuple[SeenFile, ...]) -> str | None:
+        def hashed(files: tuple[SeenFile, ...]) -> _Known:
             known = self._digests.known(files)
             unknown = [each for each in files if each not in known]
             # Young files are waited for: what is hashed here should be remembered.
             if unknown and not self._digests.wait_until_settled(unknown, wants_stop):
-                return None
+                return _Known(None)
             digests = self._digests.hash(unknown, wants_stop)
-            return None if digests is None else digest_of(files, known | digests)
+            return _Known(None if digests is None else digest_of(files, known | digests))
 
         try:
             completed = self._resolve(request, hashed)
-            now = self._resolve(request, lambda _files: None)
+            now = self._resolve(request, lambda _files: _Known(None))
         except (ModelMissingError, RequestError):
             return None  # what was there when the request was resolved is gone
         asked, found, still = (
@@ -124,7 +134,7 @@ class Resolver:
     def _found(self, ref: _Ref, kind: Kind, field: str, digest: _Digest) -> _Ref:
         if weights.is_plugins(ref.source):
             named = hashlib.sha256(ref.source.encode("utf-8", "surrogatepass")).hexdigest()
-            return replace(ref, path=None, identity=named, digest=named)
+            return replace(ref, path=None, identity=named, digest=named, believed=False)
         settings = self._settings
         path = weights.find(
             ref.source, kind=kind, model_dirs=settings.model_dirs, offline=settings.offline, field=field
@@ -139,17 +149,24 @@ class Resolver:
             if len(self._checked) > 1000:
                 self._checked.clear()
             self._checked.add(identity)
-        return replace(ref, path=path, identity=identity, digest=digest(files))
+        now = digest(files)
+        return replace(ref, path=path, identity=identity, digest=now.digest, believed=now.believed)
 
-    def _known_or_small(self, files: tuple[SeenFile, ...]) -> str | None:
+    def _known_or_small(self, files: tuple[SeenFile, ...]) -> _Known:
         known = self._digests.known(files)
         unknown = [each for each in files if each not in known]
+        named: dict[SeenFile, str] = {}
         if sum(each.size for each in unknown) > AT_ONCE:
-            return None
-        if not unknown:
-            return digest_of(files, known)
-        hashed = self._digests.hash(unknown)
-        return None if hashed is None else digest_of(files, known | hashed)
+            named = self._digests.named(unknown)
+            unknown = [each for each in unknown if each not in named]
+            if sum(each.size for each in unknown) > AT_ONCE:
+                return _Known(None)
+        if unknown:
+            hashed = self._digests.hash(unknown)
+            if hashed is None:
+                return _Known(None)
+            known |= hashed
+        return _Known(digest_of(files, known | named), believed=bool(named))
 
 
 def _refs(request: Request) -> list[FileRef]:

@@ -150,8 +150,10 @@ class _Tab:
             outputs=[self.width, self.height],
             **quiet,
         )
-        self.draw.click(lambda: "-1", inputs=[], outputs=[self.seed], **quiet)
-        self.again.click(_last_seed, inputs=[self.told, self.seed], outputs=[self.seed], **quiet)
+        # By the page itself: an answer of ours might come after what was pressed next.
+        self.draw.click(None, inputs=[], outputs=[self.seed], **quiet, **{host_tab.JS: "() => '-1'"})
+        reuse = {host_tab.JS: "(told, seed) => window.zitSeed ? window.zitSeed(told, seed) : seed"}
+        self.again.click(None, inputs=[self.told, self.seed], outputs=[self.seed], **quiet, **reuse)
         self.look.click(_found, inputs=[self.model], outputs=[self.model, self.lora], **quiet)
         self.lora.change(
             _with_lora, inputs=[self.prompt, self.lora], outputs=[self.prompt, self.lora], **quiet
@@ -194,10 +196,6 @@ def _chosen(told: str, which: str) -> Any:
     return (
         host_tab.as_html(texts[int(which)]) if which.isdecimal() and int(which) < len(texts) else gr.update()
     )
-
-
-def _last_seed(told: str, seed: str) -> str:
-    return str(_of(told).get("seed", seed))
 
 
 def _of(told: str) -> dict[str, Any]:

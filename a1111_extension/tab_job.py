@@ -161,13 +161,15 @@ def _shown(made: Sequence[Made], words: Sequence[str]) -> Shown:
 
 
 def _told(made: Sequence[Made]) -> dict[str, Any]:
-    """Return what the webui's save buttons ask for."""
+    """Return what the webui's save buttons ask for, and what our own page does."""
     first = made[0].result.request
     return {
         "prompt": first.prompt,
         "negative_prompt": first.negative_prompt,
         "seed": first.seed,
         "all_seeds": [each.result.request.seed for each in made],
+        # For "Reuse seed": a page's own numbers lose the last digits of large ones.
+        "zit_seeds": [str(each.result.request.seed) for each in made],
         "width": first.width,
         "height": first.height,
         "sampler_name": SAMPLER,

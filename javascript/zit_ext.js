@@ -17,11 +17,27 @@ window.zitSubmit = function(values) {
     return sent;
 };
 
-// Which picture of the gallery is chosen, once the page shows it.
+// Which picture of the gallery is chosen; -1 for none.
+function zitSelected() {
+    const small = [...document.querySelectorAll("#zit_gallery .thumbnails > .thumbnail-item")];
+    return small.findIndex((each) => each.classList.contains("selected"));
+}
+
+// The same for the infotext, once the page shows it.
 window.zitChosen = async function(values) {
     await new Promise((shown) => setTimeout(shown, 100));
-    const small = [...document.querySelectorAll("#zit_gallery .thumbnails > .thumbnail-item")];
-    return [values[0], String(small.findIndex((each) => each.classList.contains("selected")))];
+    return [values[0], String(zitSelected())];
+};
+
+// The seed of the chosen picture, of the first if none is; the field's own while there is no picture.
+window.zitSeed = function(told, seed) {
+    let seeds;
+    try {
+        seeds = JSON.parse(told).zit_seeds;
+    } catch {
+        seeds = null;
+    }
+    return seeds?.[zitSelected()] ?? seeds?.[0] ?? seed;
 };
 
 // Where other tabs send a picture: the webui calls these by name.

@@ -110,10 +110,20 @@ def test_a_batch_is_partly_found_and_each_picture_says_its_seed(webui, tab):
     for number in (2, 1):
         tab.page.locator("#zit_gallery .thumbnails > .thumbnail-item").nth(number).click()
         tab.until(lambda number=number: f"Seed: {20 + number}," in tab.infotext())
+    tab.fill(seed=5)
     tab.press("reuse_seed")
-    tab.becomes("seed", "20")
+    tab.becomes("seed", "21")  # of the picture that was chosen
     tab.press("random_seed")
     tab.becomes("seed", "-1")
+
+
+def test_the_seed_of_a_picture_comes_back_to_the_last_digit(webui, tab):
+    tab.small("a large number", seed=2**64 - 1)
+    tab.press("reuse_seed")  # there is no picture yet
+    assert f"seed {2**64 - 1}" in tab.generate()
+    tab.fill(seed=5)
+    tab.press("reuse_seed")
+    tab.becomes("seed", str(2**64 - 1))
 
 
 def test_steps_and_interrupt_reach_the_webuis_own_state_and_half_a_picture_is_not_kept(webui, tab):

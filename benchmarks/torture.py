@@ -40,6 +40,8 @@ MAX_BYTES = 4_000_000
 WRITERS = 3
 LIVES = (0.03, 0.4)
 """Seconds that a writer lives after it has opened the store, on average."""
+MEMORY = (0, 1, 100_000)
+"""Bytes of the memory tier: nothing, rows alone, some pictures."""
 ROUND = 20
 """Faults between two looks at everything."""
 REFUSED = 60
@@ -113,13 +115,26 @@ def is_wrong(store: ResultStore, number: int) -> bool | None:
     return decode_png(found.content.data) != picture(number)
 
 
+def _ask(store: ResultStore, numbers: int, figures: Figures) -> list[int]:
+    """Hold every answer against the truth; return the numbers that have none."""
+    unanswered = []
+    for number in range(numbers):
+        wrong = is_wrong(store, number)
+        if wrong is None:
+            unanswered.append(number)
+        else:
+            figures.answers_checked += 1
+            figures.wrong_answers += wrong
+    return unanswered
+
+
 # Phase one: kills
 
 
 def writer(folder: Path, seed: int) -> None:
     """Write and read without end, until somebody kills this process."""
     chance = random.Random(seed)
-    store = open_store(folder)
+    store = open_store(folder, memory_bytes=chance.choice(MEMORY))
     print("ready", flush=True)
     while True:
         number = chance.randrange(NUMBERS)
@@ -178,11 +193,7 @@ def _check(folder: Path, figures: Figures) -> None:
     store = open_store(folder)
     figures.slowest_open_seconds = max(figures.slowest_open_seconds, time.perf_counter() - started)
     try:
-        for number in range(NUMBERS):
-            wrong = is_wrong(store, number)
-            if wrong is not None:
-                figures.answers_checked += 1
-                figures.wrong_answers += wrong
+        _ask(store, NUMBERS, figures)
         usage = store.usage()
         figures.over_the_cap += usage.entries > MAX_ENTRIES + 1 or usage.bytes > MAX_BYTES + 20_000
     finally:
@@ -298,16 +309,12 @@ def inject(folder: Path, faults: int, figures: Figures, chance: random.Random) -
     names = [name for name, (_, weight) in FAULTS.items() for _ in range(weight)]
     done = 0
     while done < faults:
-        store = open_store(folder)
-        for number in range(MAX_ENTRIES):  # as many as may stay
-            wrong = is_wrong(store, number)
-            if wrong is None:
-                keep(store, number)
-                store.flush()
-            else:
-                figures.answers_checked += 1
-                figures.wrong_answers += wrong
-        if chance.random() < 0.5:
+        store = open_store(folder, memory_bytes=chance.choice(MEMORY))
+        for number in _ask(store, MAX_ENTRIES, figures):  # as many as may stay
+            keep(store, number)
+            store.flush()
+        stays_open = chance.random() < 0.5
+        if not stays_open:
             store.close()
         for _ in range(min(ROUND, faults - done)):
             blobs = [path for path in (folder / "results" / "blobs").rglob("*") if path.is_file()]
@@ -317,6 +324,8 @@ def inject(folder: Path, faults: int, figures: Figures, chance: random.Random) -
             FAULTS[name][0](folder, blobs, chance)
             figures.faults[name] = figures.faults.get(name, 0) + 1
             done += 1
+        if stays_open:
+            _ask(store, MAX_ENTRIES, figures)
         _check(folder, figures)
         store.close()
     _check(folder, figures)
@@ -335,7 +344,7 @@ def fill_disk(figures: Figures) -> None:
         return
     try:
         store = open_store(folder / "cache", max_bytes=0, max_entries=0)
-        answered = refused = offered = 0
+        refused = offered = 0
         for number in range(NUMBERS):
             offered += 1
             held = store.usage().entries
@@ -345,12 +354,7 @@ def fill_disk(figures: Figures) -> None:
             refused += store.usage().entries == held
             if refused > REFUSED:
                 break
-        for number in range(NUMBERS):
-            wrong = is_wrong(store, number)
-            if wrong is not None:
-                answered += 1
-                figures.answers_checked += 1
-                figures.wrong_answers += wrong
+        answered = NUMBERS - len(_ask(store, NUMBERS, figures))
         with contextlib.suppress(StoreError):  # use counts do not fit either
             store.close()
         figures.full_disk = f"{answered} of {offered} results fitted and were answered"

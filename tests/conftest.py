@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,20 @@ hypothesis.settings.load_profile("zit")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # In the background of a shell nobody is to hear Ctrl-C; programs that tests start must.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_in_the_checkout() -> Iterator[None]:
+    """What tests write, they write elsewhere: what they left here once became part of a commit."""
+    before = _own_names()
+    yield
+    assert _own_names() <= before
+
+
+def _own_names() -> set[str]:
+    made = {"build", "dist", "demo-output"}
+    names = {path.name for path in Path(__file__).parents[1].iterdir()} - made
+    return {name for name in names if not name.startswith(".") and not name.endswith((".egg-info", ".pyc"))}
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ class Settings:
         "lru", as_text, "What goes first when the store is full: lru, lfu, cost, or a plugin's."
     )
     memory_bytes: int = _setting(
-        256_000_000, some_bytes, "Bytes of results kept in memory too; 0 means none."
+        256_000_000, some_bytes, "Bytes of results kept in memory too, beside the rows of 2,000 others; 0: neither."
     )
     namespace: str = _setting("default", as_text, "Whose results these are, where the request does not say.")
     consistency: str = _setting(
@@ -241,6 +241,12 @@ class Settings:
 
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each setting that is not a default came from."""
+
+    def __post_init__(self) -> None:
+        # Opened again and again, by threads and by processes that stand elsewhere: said once, from where
+        # we stand now. Without links followed and `~`: that is the casts' business.
+        for name in ("cache_dir", "data_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)).absolute())
 
     @classmethod
     def described(cls) -> tuple[Field[Any], ...]:

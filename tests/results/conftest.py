@@ -24,14 +24,20 @@ def counted() -> Counter[str]:
 
 
 @pytest.fixture
+def memory_bytes() -> int:
+    """How much the stores of a test hold in memory: nothing, where the test's file does not say otherwise."""
+    return 0
+
+
+@pytest.fixture
 def make_store(
-    tmp_path: Path, clock: FakeClock, counted: Counter[str]
+    tmp_path: Path, clock: FakeClock, counted: Counter[str], memory_bytes: int
 ) -> Iterator[Callable[..., ResultStore]]:
     """Open stores on one folder; what is not named is as in most tests: room enough, no memory tier."""
     opened: list[ResultStore] = []
 
     def make(*, score: Any = lru, steady: Any = None, disk: Any = None, **changes: Any) -> ResultStore:
-        usual = Settings(cache_dir=tmp_path / "cache", max_bytes=10_000_000, memory_bytes=0)
+        usual = Settings(cache_dir=tmp_path / "cache", max_bytes=10_000_000, memory_bytes=memory_bytes)
         store = ResultStore(
             replace(usual, **changes),
             score=score,

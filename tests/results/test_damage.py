@@ -27,6 +27,12 @@ from .making import (
 )
 
 
+@pytest.fixture(params=[0, 1], ids=["no_memory", "rows_remembered"])
+def memory_bytes(request):
+    """One byte holds no picture, and lets rows be remembered."""
+    return request.param
+
+
 def _truncate(file):
     file.write_bytes(file.read_bytes()[:-7])
 
@@ -180,9 +186,12 @@ def test_no_changed_column_of_a_row_makes_another_answer(make_store, index, tabl
     assert there(store, 1, 2) == [1, 2]
 
 
-def test_a_row_whose_details_are_gone_is_a_miss_and_heals(store, index):
+def test_a_row_whose_details_are_gone_is_a_miss_and_heals(make_store, index, memory_bytes):
+    store = make_store()
     kept(store, 1)
     index("DELETE FROM details")
+    assert there(store, 1) == ([1] if memory_bytes else []), "a row that is remembered is known to be whole"
+    store = make_store(memory_bytes=0)
     assert store.find(asked(1)) is None
     kept(store, 1)
     assert there(store, 1) == [1]

@@ -211,4 +211,11 @@ def test_a_folder_may_be_named_from_where_one_stands_and_as_one_likes(
     store = make_store(cache_dir=Path(place))
     kept(store, 1)
     assert there(store, 1) == [1]
-    assert index_file(tmp_path / place / "results").exists()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    kept(store, 2)
+    assert there(store, 1, 2) == [1, 2]
+    store.close()
+    assert there(make_store(cache_dir=tmp_path / place), 1, 2) == [1, 2]
+    assert list(elsewhere.iterdir()) == []

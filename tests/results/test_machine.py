@@ -51,7 +51,7 @@ class StoreMachine(RuleBasedStateMachine):
         """From the one that was used longest ago to the newest."""
         self.store: ResultStore | None = None
 
-    @initialize(durability=st.sampled_from(("off", "normal", "full")), memory=st.sampled_from((0, 20_000)))
+    @initialize(durability=st.sampled_from(("off", "normal", "full")), memory=st.sampled_from((0, 1, 20_000)))
     def start(self, durability, memory):
         self.settings = Settings(
             cache_dir=self.folder / "cache",

@@ -21,6 +21,12 @@ from zit_ext.tensors import Tensor, encode_tensors
 from .making import asked, blob_file, bytes_on_disk, files_in, index_file, is_true, keep, kept, picture, there
 
 
+@pytest.fixture(params=[0, 1], ids=["no_memory", "rows_remembered"])
+def memory_bytes(request):
+    """One byte holds no picture, and lets rows be remembered."""
+    return request.param
+
+
 def test_what_was_kept_is_found_to_the_bit(store):
     kept(store, 1)
     found = store.find(asked(1))

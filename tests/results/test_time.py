@@ -15,6 +15,12 @@ from .making import asked, keep, kept, search, there
 DAY = 86_400.0
 
 
+@pytest.fixture(params=[0, 1], ids=["no_memory", "rows_remembered"])
+def memory_bytes(request):
+    """One byte holds no picture, and lets rows be remembered."""
+    return request.param
+
+
 class Clocks:
     """A wall clock that may be set, beside a steady one that may not."""
 

@@ -101,7 +101,7 @@ class Administration(Running):
     def generation(self) -> int:
         """Return a number that grows when an entry goes or changes; quick enough for an event loop."""
         self._must_be_open()
-        with store_errors(), self._quick.lend() as db:
+        with store_errors, self._quick.lend() as db:
             found: int = db.execute("SELECT generation FROM totals").fetchone()[0]
             return found
 
@@ -224,7 +224,7 @@ class Administration(Running):
         def write(imported: Imported) -> None:
             self._write(lambda desk: desk.scribe.write(imported, imported.get_ready()))
 
-        with store_errors():
+        with store_errors:
             return archive.import_from(
                 Path(path),
                 now=self._now(),

@@ -111,29 +111,31 @@ class Pool:
         self._closed = False
         self._process = os.getpid()
 
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection to the file that is the index now.
+    def lend(self) -> Loan:
+        """Lend a connection to the file that is the index now, to a `with` statement.
 
         Raises FileNotFoundError if there is none, IndexMalformedError if SQLite says so.
         """
+        return Loan(self)
+
+    def take(self) -> tuple[str, sqlite3.Connection]:
+        """Return a connection that is nobody's meanwhile, and the file that it is to. Raises as `lend`."""
         if os.getpid() != self._process:
             raise StoreError("this process was forked off an open store; open a store of its own")
         path = self._current()
-        db: sqlite3.Connection | None = None
         try:
             try:
-                db = self._take(path)
+                return path, self._connection(path)
             except FileNotFoundError:  # it was set aside since we looked
                 path = self._current()
-                db = self._take(path)
-            yield db
-        except BaseException as error:
-            if db is not None:
-                db.close()
+                return path, self._connection(path)
+        except Exception as error:
             if is_malformed(error):
                 raise IndexMalformedError(Path(path), error) from error
             raise
+
+    def give_back(self, path: str, db: sqlite3.Connection) -> None:
+        """Let others have a connection that works."""
         self._idle.append((path, db))
         if self._closed:
             self.close()
@@ -153,7 +155,7 @@ class Pool:
             path = self._path = str(self._locate())
         return path
 
-    def _take(self, path: str) -> sqlite3.Connection:
+    def _connection(self, path: str) -> sqlite3.Connection:
         while self._idle:
             try:
                 of, db = self._idle.pop()
@@ -190,3 +192,27 @@ class Pool:
                 raise sqlite3.DatabaseError("malformed: there are no tables of ours")
             time.sleep(0.005)
         return version
+
+
+class Loan:
+    """One connection of a pool, while a `with` statement lasts. It comes back only where all went well.
+
+    A class, since Python's way to write one as a generator takes longer than the question to the index.
+    """
+
+    __slots__ = ("_db", "_path", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._path, self._db = self._pool.take()
+        return self._db
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._pool.give_back(self._path, self._db)
+            return
+        self._db.close()
+        if is_malformed(error):
+            raise IndexMalformedError(Path(self._path), error) from error

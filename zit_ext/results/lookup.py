@@ -22,13 +22,16 @@ from .database import Pool, is_busy
 from .dictionaries import Dictionaries
 from .healing import Damage, canonical_of
 from .index import of_totals
-from .memory import Held, Memory
+from .memory import Held, Known, Memory
 from .rows import Row, expiry, find_hit, is_fresh, time_seal
 from .timekeeping import Timekeeper
 from .uses import Uses
 from .waiting import Ready, Waiting
 
 _STALE_REMEMBERED = 1000
+
+Moment = tuple[float, float]
+"""By the wall clock, and by the store's time."""
 
 
 class Found(NamedTuple):
@@ -79,18 +82,10 @@ class Lookup:
             ready = waiting.ready
             return None if ready is None else self._from_queue(fingerprint, waiting, ready)
         held = self._memory.get(fingerprint.key)
-        if held is None or held.canonical != fingerprint.canonical:
+        moment = None if held is None else self._when_it_counts(fingerprint, held.known)
+        if held is None or moment is None:
             return None
-        try:
-            if not self._still_counts(held):
-                self._memory.drop(fingerprint.key)
-                return None
-        except sqlite3.Error:
-            return None  # `find` will meet the same trouble, and say so
-        now = self._time.now()
-        if not self._is_fresh(held.entry, held.ttl_seconds, now):
-            return None
-        return self._used(Found(held.content, held.entry, ResultTier.MEMORY), now)
+        return self._used(Found(held.content, held.known.entry, ResultTier.MEMORY), moment)
 
     def find(self, fingerprint: Fingerprint) -> Found | None:
         """Return the answer if the store has it, fresh and whole. Raises OSError and sqlite3.Error."""
@@ -103,7 +98,7 @@ class Lookup:
                 return self._from_queue(fingerprint, waiting, waiting.get_ready())
             except CodecError:
                 return None  # the writer will say so
-        return self._from_disk(fingerprint)
+        return self._by_known_row(fingerprint) or self._from_disk(fingerprint)
 
     def was_stale(self, fingerprint: Fingerprint) -> bool:
         """Tell whether the last look for this found an answer whose time was over."""
@@ -111,29 +106,42 @@ class Lookup:
 
     # Memory
 
-    def _still_counts(self, held: Held) -> bool:
+    def _when_it_counts(self, fingerprint: Fingerprint, known: Known) -> Moment | None:
+        """Return when what is remembered was found in the index still, and fresh; None if it was not."""
+        if known.canonical != fingerprint.canonical:
+            return None
+        try:
+            if not self._still_counts(known):
+                self._memory.drop(fingerprint.key)
+                return None
+        except sqlite3.Error:
+            return None  # the index will be asked next: it meets the same trouble, and says so
+        moment = self._time.moment()
+        return moment if self._is_fresh(known.entry, known.ttl_seconds, moment[1]) else None
+
+    def _still_counts(self, known: Known) -> bool:
         """Tell whether the entry is still in the index; another process may have removed it."""
         with self._quick.lend() as db:
             generation = of_totals(db, "generation")
-            if generation == held.generation:
+            if generation == known.generation:
                 return True
             row = db.execute(
                 "SELECT t.generation, b.digest, e.media_type, e.created_at, e.ttl_seconds, e.expires_at, "
                 "e.pinned, e.time_seal FROM totals t, entries e "
                 "JOIN blobs b ON b.id = e.blob WHERE e.key = ?",
-                (bytes.fromhex(held.entry.key),),
+                (bytes.fromhex(known.entry.key),),
             ).fetchone()
-        blob = held.entry.blob
+        blob = known.entry.blob
         if row is None or row[1:3] != (bytes.fromhex(blob.digest), blob.media_type):
             return False
         _, _, _, created_at, ttl, expires_at, pinned, sealed = row
         try:
-            if sealed != time_seal(bytes.fromhex(held.entry.key), created_at, ttl, expires_at, pinned):
+            if sealed != time_seal(bytes.fromhex(known.entry.key), created_at, ttl, expires_at, pinned):
                 return False
         except struct.error:
             return False  # no times at all
-        held.entry = replace(held.entry, expires_at=expires_at, pinned=bool(pinned))
-        held.ttl_seconds, held.generation = ttl, row[0]
+        known.entry = replace(known.entry, expires_at=expires_at, pinned=bool(pinned))
+        known.ttl_seconds, known.generation = ttl, row[0]
         return True
 
     # The queue
@@ -142,13 +150,26 @@ class Lookup:
         if waiting.fingerprint.canonical != fingerprint.canonical:
             return None
         entry = waiting.entry(ready, self._ttl_of(waiting))
-        now = self._time.now()
-        if not is_fresh(entry.expires_at, now):
+        moment = self._time.moment()
+        if not is_fresh(entry.expires_at, moment[1]):
             self._note_stale(entry.key)
             return None
-        return self._used(Found(ready.content, entry, ResultTier.MEMORY), now)
+        return self._used(Found(ready.content, entry, ResultTier.MEMORY), moment)
 
     # The disk
+
+    def _by_known_row(self, fingerprint: Fingerprint) -> Found | None:
+        """Return the answer whose row is remembered, and whose bytes are on disk as they were."""
+        known = self._memory.row(fingerprint.key)
+        moment = None if known is None else self._when_it_counts(fingerprint, known)
+        if known is None or moment is None:
+            return None
+        blob = known.entry.blob
+        try:
+            data = self._blobs.read(blob, known.checksum_kind, known.checksum)
+        except BlobCorruptError:
+            return None  # the index will be asked next, and says what is wrong
+        return self._read_anew(Held(known, Encoded(blob.media_type, data)), moment)
 
     def _from_disk(self, fingerprint: Fingerprint) -> Found | None:
         key = fingerprint.key
@@ -173,17 +194,22 @@ class Lookup:
         if asked != canonical:
             self._count("fields_differ")
             return None
-        now = self._time.now()
-        if not self._is_fresh(row.entry, row.ttl_seconds, now):
+        moment = self._time.moment()
+        if not self._is_fresh(row.entry, row.ttl_seconds, moment[1]):
             self._note_stale(key)
             return None
         data = self._read(row)
         if data is None:
             return None
-        content = Encoded(row.entry.blob.media_type, data)
-        held = Held(row.entry, content, fingerprint.canonical, row.ttl_seconds, generation)
-        self._memory.put(key, held)
-        return self._used(Found(content, row.entry, ResultTier.DISK), now)
+        known = Known(
+            row.entry, fingerprint.canonical, row.ttl_seconds, row.checksum_kind, row.checksum, generation
+        )
+        return self._read_anew(Held(known, Encoded(row.entry.blob.media_type, data)), moment)
+
+    def _read_anew(self, held: Held, moment: Moment) -> Found:
+        entry = held.known.entry
+        self._memory.put(entry.key, held)
+        return self._used(Found(held.content, entry, ResultTier.DISK), moment)
 
     def _read(self, row: Row) -> bytes | None:
         key = row.entry.key
@@ -221,6 +247,7 @@ class Lookup:
             except KeyError:
                 break
 
-    def _used(self, found: Found, now: float) -> Found:
-        self._uses.note(found.entry.key, self._time.wall(), now)
+    def _used(self, found: Found, moment: Moment) -> Found:
+        self._stale.pop(found.entry.key, None)
+        self._uses.note(found.entry.key, *moment)
         return found

@@ -87,7 +87,7 @@ class Running:
 
         Raises StoreVersionError if a newer version wrote it, StoreError if the folder cannot be used.
         """
-        with store_errors():
+        with store_errors:
             for folder in self._layout.folders:
                 self._disk.make_folder(folder)
             self._warn_of_network()
@@ -125,7 +125,7 @@ class Running:
                 return
             self._is_open = False
         try:
-            with store_errors():
+            with store_errors:
                 self._writer.ask(lambda: self._at_desk(self._finish)).result()
         finally:
             self._writer.close()
@@ -148,7 +148,7 @@ class Running:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some reading on this thread."""
         self._must_be_open()
-        with store_errors():
+        with store_errors:
             try:
                 with self._readers.lend() as db:
                     return work(db)
@@ -163,7 +163,7 @@ class Running:
         with self._door:
             self._must_be_open()
             answer = self._writer.ask(lambda: self._at_desk(work))
-        with store_errors():
+        with store_errors:
             return answer.result()
 
     def _put(self, work: Callable[[], None]) -> None:
@@ -172,7 +172,7 @@ class Running:
 
     def _at_desk(self, work: Callable[[Desk], T]) -> T:
         """Do some work on the index that is the store's now; if it turns out malformed, on a new one."""
-        with store_errors():
+        with store_errors:
             desk = self._desk
             if desk is None or not desk.opened.is_current():
                 desk = self._set_up_again(None)
@@ -207,7 +207,7 @@ class Running:
                 return
             desk = self._desk
             if desk is None or not desk.opened.is_current() or path == desk.opened.path:
-                with store_errors():
+                with store_errors:
                     self._set_up_again(path)
 
         self._put(replace)
@@ -328,16 +328,22 @@ class Running:
             )
 
 
-@contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Let trouble with disk and database leave this room as a StoreError.
+class _StoreErrors:
+    """Lets trouble with disk and database leave this room as a StoreError.
 
     Any other than our own, too: nobody can list what a bad disk makes of what is read from it, and here it
     may cost a hit, never a picture.
     """
-    try:
-        yield
-    except ZitError:
-        raise
-    except Exception as error:
-        raise StoreError(f"the result store failed: {error}") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ZitError):
+            raise StoreError(f"the result store failed: {error}") from error
+
+
+store_errors = _StoreErrors()
+"""For a `with` statement."""

@@ -17,7 +17,7 @@ from . import checksums, fields, index
 from .blobs import Blobs
 from .database import transaction
 from .dictionaries import Dictionaries
-from .memory import Held
+from .memory import Held, Known
 from .room import Room
 from .rows import Row, expiry, find_row, seal
 from .uses import Use
@@ -154,7 +154,8 @@ class Scribe:
         )
         self._room.keep_within_caps(waiting.namespace, ready.blob.size, row)
         generation = index.totals(db).generation
-        return Held(entry, ready.content, waiting.fingerprint.canonical, ttl, generation)
+        known = Known(entry, waiting.fingerprint.canonical, ttl, checksums.KIND, ready.checksum, generation)
+        return Held(known, ready.content)
 
     def _prompt(self, entry: Entry) -> str | None:
         return entry.prompt if self._store_prompts else None
@@ -172,11 +173,11 @@ class Scribe:
             return  # it went meanwhile
         self._db.execute(
             "UPDATE totals SET hits = hits + ?, saved_seconds = saved_seconds + ?",
-            (use.count, use.count * row.entry.cost - use.saved_before),
+            (use.times, use.times * row.entry.cost - use.saved_before),
         )
         entry = replace(
             row.entry,
-            uses=row.entry.uses + use.count,
+            uses=row.entry.uses + use.times,
             used_at=max(row.entry.used_at, use.used_at),
             sequence=index.next_sequence(self._db),
             expires_at=self._extended(row, use),

@@ -54,7 +54,7 @@ class ResultStore(Administration):
     def find(self, fingerprint: Fingerprint) -> Found | None:
         """Return the answer kept for this, if it is there, fresh and whole."""
         self._must_be_open()
-        with store_errors():
+        with store_errors:
             try:
                 return self._lookup.find(fingerprint)
             except IndexMalformedError as error:
@@ -124,7 +124,7 @@ class ResultStore(Administration):
     def try_claim(self, fingerprint: Fingerprint) -> Claim | Busy | Found:
         """Return the right to render this, the answer that came meanwhile, or who is at it. Never waits."""
         self._must_be_open()
-        with store_errors():
+        with store_errors:
             try:
                 return self._claims.take(fingerprint.key, lambda: self.find(fingerprint))
             except IndexMalformedError as error:
@@ -145,7 +145,7 @@ class ResultStore(Administration):
         with self._door:
             self._must_be_open()
             flushed = self._writer.ask(lambda: self._at_desk(self._flush_uses))
-        with store_errors():
+        with store_errors:
             try:
                 flushed.result(timeout)
             except FutureTimeoutError:

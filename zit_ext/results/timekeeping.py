@@ -55,6 +55,11 @@ class Timekeeper:
         wall, drift = self._look()
         return wall - min(drift, 0.0)
 
+    def moment(self) -> tuple[float, float]:
+        """Return `wall` and `now` of one moment."""
+        wall, drift = self._look()
+        return wall, wall - min(drift, 0.0)
+
     def surely(self) -> float:
         """Return the time by which entries may be thrown away: never later than it really is."""
         wall, drift = self._look()

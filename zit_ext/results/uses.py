@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """The uses of one entry since the last flush."""
 
     key: str
-    count: int
+    times: int
     used_at: float
     """By the wall clock."""
     now: float
@@ -30,13 +29,13 @@ class Uses:
     def note(self, key: str, used_at: float, now: float) -> None:
         with self._lock:
             before = self._uses.pop(key, None) or Use(key, 0, used_at, now)
-            self._uses[key] = Use(key, before.count + 1, used_at, now, before.saved_before)
+            self._uses[key] = Use(key, before.times + 1, used_at, now, before.saved_before)
 
     def note_saved_before(self, key: str, seconds: float, used_at: float, now: float) -> None:
         """Say that the latest use of this entry saved so many seconds less than its work once took."""
         with self._lock:
             before = self._uses.get(key) or Use(key, 0, used_at, now)  # written down already
-            self._uses[key] = replace(before, saved_before=before.saved_before + seconds)
+            self._uses[key] = before._replace(saved_before=before.saved_before + seconds)
 
     def last(self, key: str) -> Use | None:
         """Return the uses of this entry that the index has not heard of."""
@@ -52,10 +51,9 @@ class Uses:
         """Take back what could not be written down."""
         with self._lock:
             for use in reversed(uses):
-                newer = self._uses.get(use.key) or replace(use, count=0, saved_before=0.0)
-                self._uses[use.key] = replace(
-                    newer,
-                    count=use.count + newer.count,
+                newer = self._uses.get(use.key) or use._replace(times=0, saved_before=0.0)
+                self._uses[use.key] = newer._replace(
+                    times=use.times + newer.times,
                     saved_before=use.saved_before + newer.saved_before,
                 )
 

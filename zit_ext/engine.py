@@ -13,38 +13,33 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
 
 from . import policy
 from .errors import (
     EngineClosedError,
     GenerationStoppedError,
-    HookHangsError,
     NotCachedError,
     PluginError,
-    StoreError,
     StoreFullError,
     ZitError,
 )
 from .keeping import Keeper
+from .lookups import Lookups
 from .metrics import Metrics
 from .pipeline import Rendered, Renderer, Watcher
-from .plugin_watch import WATCH
 from .plugins import Hooks
 from .policy import Bypass
 from .questions import Environments, Files, Question, Questions, is_pending
-from .records import CacheMode, Fingerprint, Outcome, Request, Result, Status
-from .request_ids import bearing_id
-from .results.claims import Busy, Claim
+from .records import CacheMode, Outcome, Request, Result, Status
+from .results.claims import Claim
 from .results.store import Found, ResultStore
 from .settings import Settings
+from .store_door import StoreDoor
 from .watching import Audience, wants_stop
-from .workers import SingleFlight, in_thread
+from .workers import SingleFlight
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Engine:
@@ -72,22 +67,23 @@ class Engine:
         self._hooks = hooks
         self._files = files
         self._clock = clock
-        # Look-ups have threads of their own: a hit never waits for a hash or a render.
-        self._lookups = ThreadPoolExecutor(max_workers=4, thread_name_prefix="zit-lookup")
+        self._lookups = Lookups()
         self._questions = Questions(settings, hooks, environments)
+        self._door = StoreDoor(store, self._lookups, self._shrug)
         self._keeper = Keeper(self._questions, files, store, metrics, self._lookups, self._shrug)
         self._flights: SingleFlight[Result] = SingleFlight()
         self._audiences: dict[str, Audience] = {}
         self._answering: set[asyncio.Future[None]] = set()
-        self._open = self._store_open = False
+        self._open = False
+
+    @property
+    def store_problem(self) -> str | None:
+        """Why the store could not be opened, as long as it is not. Any thread may ask."""
+        return self._door.problem
 
     async def open(self) -> Engine:
         """Open the store; without one the engine renders all the same."""
-        try:
-            await self._in(self._lookups, self.store.open)
-            self._store_open = True
-        except StoreError as error:
-            self._shrug(error, "renders go on without the result store")
+        await self._door.open()
         self._open = True
         return self
 
@@ -98,10 +94,8 @@ class Engine:
         if self._answering:
             await asyncio.wait(self._answering, timeout=patience)
         await self._keeper.close(patience)
-        if self._store_open:
-            self._store_open = False
-            await self._let_go_of_store()
-        self._lookups.shutdown(wait=True)
+        await self._door.close()
+        self._lookups.close()
 
     async def finish(self, patience: float) -> bool:
         """Finish what was promised in `patience` seconds, at the end of a program; say if that was all."""
@@ -170,8 +164,8 @@ class Engine:
     def _bypass(self, asked: Request) -> Bypass | None:
         if (own := policy.own_bypass(asked, self.settings)) is not None:
             return own
-        if not self._store_open:
-            return Bypass("store_unavailable", "the result store could not be opened")
+        if not self._door.is_open:
+            return Bypass("store_unavailable", "the result store could not be opened; it is tried again")
         try:
             return self._hooks.bypass(asked)
         except PluginError as error:
@@ -179,7 +173,7 @@ class Engine:
             return Bypass("plugin_failed", str(error))
 
     async def _question(self, request: Request) -> Question:
-        return self._questions.of(await self._in(self._lookups, self._files.resolve, request))
+        return self._questions.of(await self._lookups.run(self._files.resolve, request))
 
     # Answering
 
@@ -227,17 +221,17 @@ class Engine:
         mode, known = question.request.cache, question.known
         stale = False
         if known is not None and mode in (CacheMode.USE, CacheMode.ONLY):
-            found = await self._find(known)
+            found = await self._door.find(known)
             if found is not None:
                 return self._hit(question, found)
-            stale = self._was_stale(known)
+            stale = self._door.was_stale(known)
         if mode is CacheMode.ONLY:
             raise NotCachedError(
                 known.key if known else None, question.unknown or "there is no stored answer"
             )
         claim: Claim | None = None
         if known is not None and mode is CacheMode.USE:
-            taken = await self._claim(known, audience)
+            taken = await self._door.claim(known, lambda: self._may_wait(audience))
             if isinstance(taken, Found):
                 return self._hit(question, taken)
             claim = taken
@@ -245,7 +239,7 @@ class Engine:
             return await self._miss(question, audience, stale)
         finally:
             if claim is not None:
-                self._release(claim)
+                self._door.release(claim)
 
     def _hit(self, question: Question, found: Found) -> Result:
         entry = found.entry
@@ -278,7 +272,7 @@ class Engine:
     async def _without_cache(self, request: Request, bypass: Bypass, watcher: Watcher | None) -> Result:
         if request.cache is CacheMode.ONLY:
             raise NotCachedError(None, f"the cache is bypassed: {bypass.words}")
-        resolved = self._questions.in_context(await self._in(self._lookups, self._files.resolve, request))
+        resolved = self._questions.in_context(await self._lookups.run(self._files.resolve, request))
         audience = Audience()
         with audience.seat(watcher):
             try:
@@ -301,87 +295,18 @@ class Engine:
         seconds = self.settings.ttl_seconds if request.ttl_seconds is None else request.ttl_seconds
         return seconds or None
 
-    # The store, whose faults cost a hit
-
-    async def _find(self, known: Fingerprint) -> Found | None:
-        try:
-            return self.store.peek(known) or await self._in(self._lookups, self.store.find, known)
-        except StoreError as error:
-            self._shrug(error, "rendering instead")
-            return None
-
-    def _was_stale(self, known: Fingerprint) -> bool:
-        try:
-            return self.store.was_stale(known)
-        except StoreError:
-            return False  # the look-up met the same trouble, and said so
-
-    async def _claim(self, known: Fingerprint, audience: Audience) -> Claim | Found | None:
-        """Return the right to render this, or the answer that another process made meanwhile.
-
-        Raises GenerationStoppedError and EngineClosedError while another process is at it.
-        """
-        try:
-            while True:
-                asking = asyncio.ensure_future(self._in(self._lookups, self.store.try_claim, known))
-                try:
-                    taken = await asyncio.shield(asking)
-                except asyncio.CancelledError:
-                    asking.add_done_callback(self._release_unused)
-                    raise
-                if not isinstance(taken, Busy):
-                    return taken
-                if audience.wants_stop():
-                    raise GenerationStoppedError("the generation was stopped before it began")
-                if not self._open:
-                    raise EngineClosedError("the engine was closed")
-                await asyncio.sleep(random.uniform(0.02, 0.1))
-        except StoreError as error:
-            self._shrug(error, "rendering without asking the other processes")
-            return None
-
-    def _release_unused(self, asking: asyncio.Future[Claim | Found | Busy]) -> None:
-        """Give back a claim that came when its asker had left."""
-        if asking.cancelled() or asking.exception() is not None:
-            return
-        taken = asking.result()
-        if isinstance(taken, Claim):
-            self._release(taken)
-
-    def _release(self, claim: Claim) -> None:
-        try:
-            self.store.release(claim)
-        except StoreError as error:
-            self._shrug(error, "the claim will expire by itself")
-
-    async def _let_go_of_store(self) -> None:
-        """Close the store, however long it writes; but a hook that hangs in its thread must not hold us."""
-        closing = asyncio.wrap_future(in_thread("zit-store-end", self._close_store))
-        while not (await asyncio.wait([closing], timeout=0.2))[0]:
-            for call in WATCH.running():
-                if call.reported and call.hook == "zit_eviction_score":
-                    closing.cancel()
-                    self._shrug(HookHangsError(call.plugin, call.hook), "the newest results may be lost")
-                    return
-
-    def _close_store(self) -> None:
-        try:
-            self.store.close()
-        except StoreError as error:
-            self._shrug(error, "the newest results may be lost")
+    def _may_wait(self, audience: Audience) -> None:
+        """Raise GenerationStoppedError or EngineClosedError if nobody is to wait for another process."""
+        if audience.wants_stop():
+            raise GenerationStoppedError("the generation was stopped before it began")
+        if not self._open:
+            raise EngineClosedError("the engine was closed")
 
     def _shrug(self, error: Exception, consequence: str) -> None:
         # A full store is no fault: where it was met says nothing.
         fault = None if isinstance(error, StoreFullError) else error
         log.warning("%s; %s", error, consequence, exc_info=fault)
         self.metrics.event(type(error).__name__)
-
-    async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
-        try:
-            asked = asyncio.get_running_loop().run_in_executor(pool, bearing_id(function), *args)
-        except RuntimeError as error:  # its threads have ended
-            raise EngineClosedError("the engine was closed") from error
-        return await asked
 
 
 class _StoppedByOthersError(GenerationStoppedError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from .errors import ZitError
 from .fingerprint import canonical_bytes
+from .lookups import Lookups
 from .metrics import Metrics
 from .pipeline import Rendered
 from .questions import (
@@ -21,7 +21,6 @@ from .questions import (
     with_digests_of,
 )
 from .records import Request
-from .request_ids import bearing_id
 from .results.store import ResultStore
 from .workers import SingleFlight, Worker
 
@@ -44,7 +43,7 @@ class Keeper:
         files: Files,
         store: ResultStore,
         metrics: Metrics,
-        lookups: ThreadPoolExecutor,
+        lookups: Lookups,
         shrug: Callable[[Exception, str], None],
     ) -> None:
         self._questions = questions
@@ -141,8 +140,7 @@ class Keeper:
         return await self._hasher.run(self._files.complete, request, self._is_closing)
 
     async def _resolve(self, request: Request) -> Request:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._lookups, bearing_id(self._files.resolve), request)
+        return await self._lookups.run(self._files.resolve, request)
 
     def _is_closing(self) -> bool:
         return self._closing

@@ -309,6 +309,17 @@ def test_health_says_more_to_who_may_read(guarded):
     }
 
 
+def test_who_administers_is_told_why_the_store_is_not_open(serving, tokens, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "results").write_text("in the way")
+    served = serving(http_tokens=str(tokens))
+    told = served.get("/zit/v1/health", headers=READER).json()
+    assert (told["store"], "store_problem" in told) == ("unavailable", False)
+    told = served.get("/zit/v1/health", headers=CHIEF).json()
+    assert str(tmp_path / "cache" / "results") in told["store_problem"]
+    assert "tried again" in told["store_problem"]
+
+
 def test_health_says_when_no_model_server_runs(serving, tmp_path):
     served = serving(real_weights=True, renderer="server", data_dir=str(tmp_path / "data"), device="cpu")
     assert served.get("/zit/v1/health").json()["renderer"] == "asleep"

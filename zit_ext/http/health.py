@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from ..errors import StoreError
+from ..store_door import RETRY_SECONDS
 from .auth import COOKIE, Scope
 from .errors import HttpError
 from .messages import Answer, json_answer
@@ -24,7 +25,8 @@ def routes() -> list[Route]:
 async def health(call: Call) -> Answer:
     """Answer 200 while requests are answered, 503 once the server is about to end. Needs no token.
 
-    Who may read is told more: whether the renderer can be asked, and how many plugins are in trouble.
+    Who may read is told more: whether the renderer can be asked, and how many plugins are in trouble. Who
+    administers is told why the store is not open.
     """
     if call.service.limits.draining:
         return json_answer({"status": "closing"}, status=503, headers={"retry-after": "5"})
@@ -34,6 +36,9 @@ async def health(call: Call) -> Answer:
     except StoreError:
         store = "unavailable"
     told: dict[str, Any] = {"status": "ok", "store": store}
+    problem = call.runtime.engine.store_problem
+    if problem is not None and Scope.ADMIN in call.who.scopes:  # it names places on the disk
+        told["store_problem"] = f"{problem}; it is tried again every {RETRY_SECONDS:.0f} seconds"
     if Scope.READ in call.who.scopes:
         plugins = call.runtime.hooks.plugins
         told["renderer"] = await asyncio.to_thread(call.runtime.observer.renderer_state)

@@ -76,6 +76,7 @@ class Running:
         self._waiting: dict[str, Waiting] = {}
         self._queued = 0
         self._reported: set[str] = set()
+        self._warned_of_network = False
         self._is_open = False
         self._process = os.getpid()
         self._door = threading.Lock()
@@ -318,7 +319,8 @@ class Running:
 
     def _warn_of_network(self) -> None:
         kind = network_file_system(self._layout.root)
-        if kind is not None:
+        if kind is not None and not self._warned_of_network:  # opening may be tried again and again
+            self._warned_of_network = True
             self._count("network_file_system")
             log.warning(
                 "%s lies on a network file system (%s), whose locks an index cannot trust: choose a "

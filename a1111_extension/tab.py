@@ -133,15 +133,20 @@ class _Tab:
         ]  # fmt: skip
         shown = [self.gallery, self.told, self.text, self.log]
         begin = {host_tab.JS: "(...each) => window.zitSubmit ? window.zitSubmit(each) : each"}
-        for event in (self.go.click, self.prompt.submit):
-            event(_generate, inputs=[task, *form], outputs=shown, show_progress=False, **begin)
-        self.interrupt.click(host_tab.interrupt, inputs=[], outputs=[], show_progress=False)
         # Asked of the page: what Gradio 4 says of a selection, it refuses itself if the picture was saved.
         which = gr.Textbox(value="", visible=False)
-        chosen = {host_tab.JS: "(...each) => window.zitChosen ? window.zitChosen(each) : each"}
-        self.gallery.select(
-            _chosen, inputs=[self.told, which], outputs=[self.text], show_progress=False, **chosen
-        )
+        chosen: dict[str, Any] = {
+            "inputs": [self.told, which],
+            "outputs": [self.text],
+            "show_progress": False,
+            host_tab.JS: "(...each) => window.zitChosen ? window.zitChosen(each) : each",
+        }
+        self.gallery.select(_chosen, **chosen)
+        for event in (self.go.click, self.prompt.submit):
+            answered = event(_generate, inputs=[task, *form], outputs=shown, show_progress=False, **begin)
+            # The gallery goes on showing the third picture if the third was chosen before.
+            answered.then(_chosen, **chosen)
+        self.interrupt.click(host_tab.interrupt, inputs=[], outputs=[], show_progress=False)
         quiet: dict[str, Any] = {"show_progress": False}
         self.size.change(_sides, inputs=[self.size], outputs=[self.width, self.height], **quiet)
         self.swap.click(

@@ -5,6 +5,7 @@ As in `test_real_webui.py`; pictures are rendered by a model server of the Pytho
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -38,8 +39,8 @@ def tab(webui: RealWebui, new_page: Callable[..., Any]) -> Tab:
     return Tab(page, f"{webui.url}/?__theme={theme}")
 
 
-def pixels(path: Path) -> bytes:
-    with Image.open(path) as image:
+def pixels(file: Path | io.BytesIO) -> bytes:
+    with Image.open(file) as image:
         return bytes(image.convert("RGB").tobytes())
 
 
@@ -110,13 +111,27 @@ def test_what_a_picture_says_is_pasted_back_and_the_webuis_checkpoint_stays(webu
     assert checkpoint() == mine
 
 
-def test_a_picture_is_saved_and_sent_to_img2img_by_the_webuis_own_buttons(webui, tab):
-    tab.small("to be sent", seed=13).generate()
-    tab.page.locator("#zit_gallery img").first.wait_for()
-    tab.page.locator("#save_zit").click()
-    tab.until(lambda: list((webui.data / "log").rglob("*.png")))
-    tab.page.locator("#zit_send_to_img2img").click()
-    tab.page.locator("#img2img_image img").first.wait_for()
+def test_the_chosen_picture_is_saved_and_sent_to_img2img_by_the_webuis_own_buttons(webui, tab):
+    page = tab.page
+    tab.small("to be sent", seed=13).fill(batch_count=3).generate()
+    page.locator("#zit_gallery .thumbnails > .thumbnail-item").nth(1).click()
+    tab.until(lambda: "Seed: 14," in tab.infotext())
+    page.locator("#tabs button").filter(has_text="txt2img").first.click()
+    tab.open()
+    tab.fill(negative_prompt="something else", seed=5)  # the choice outlives other tabs and fields
+    tab.press("reuse_seed")
+    tab.becomes("seed", "14")
+    page.locator("#save_zit").click()
+    tab.until(lambda: list((webui.data / "log").rglob("*.csv")))
+    (saved,) = (webui.data / "log").rglob("*.png")
+    page.locator("#zit_send_to_img2img").click()
+    sent = page.locator("#img2img_image img").first
+    tab.until(lambda: (sent.get_attribute("src") or "").startswith("data:image/png;base64,"))
+    data = base64.b64decode(sent.get_attribute("src").partition(",")[2])
+
+    with Image.open(saved) as image:
+        assert "Seed: 14," in image.info["parameters"]
+    assert pixels(io.BytesIO(data)) == pixels(saved)
 
 
 def test_the_webuis_own_checkpoint_comes_back_with_its_next_job(webui, tab):

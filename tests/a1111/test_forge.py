@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from .test_native_cache import outcome, reason
+from .native_jobs import outcome, reason
 
 pytestmark = pytest.mark.pipeline  # for torch
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.a1111.test_native_cache import embed, lora, outcome, reason
+from .native_jobs import embed, lora, outcome, reason
 
 pytestmark = pytest.mark.pipeline  # for torch
 

@@ -74,7 +74,9 @@ class Settings:
         "lru", as_text, "What goes first when the store is full: lru, lfu, cost, or a plugin's."
     )
     memory_bytes: int = _setting(
-        256_000_000, some_bytes, "Bytes of results kept in memory too, beside the rows of 2,000 others; 0: neither."
+        256_000_000,
+        some_bytes,
+        "Bytes of results kept in memory too, beside the rows of 2,000 others; 0: neither.",
     )
     namespace: str = _setting("default", as_text, "Whose results these are, where the request does not say.")
     consistency: str = _setting(

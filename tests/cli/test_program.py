@@ -52,7 +52,6 @@ def test_the_package_is_a_program(environment):
         (["stats"], 0),
         (["--help"], 0),
         (["generate", "--help"], 0),
-        ([], 2),
         (["nonsense"], 2),
         (["ls", "--nonsense"], 2),
         (["generate", "a boat", "--steps", "0"], 2),
@@ -67,6 +66,12 @@ def test_exit_codes_tell_wrong_questions_from_failures(program, arguments, code)
     assert done.returncode == code, done.stderr
     *lines, imported = done.stderr.decode().splitlines()
     assert (len(lines), imported) == (0 if code == 0 else 1, "imported:")
+
+
+def test_without_a_command_the_help_is_shown(program):
+    done = program()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.replace(b"imported:", b"").split() == program("--help").stdout.split()
 
 
 @pytest.mark.parametrize(

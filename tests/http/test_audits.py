@@ -56,6 +56,13 @@ def test_an_audit_is_counted_as_one_and_not_as_a_bypass_that_somebody_asked_for(
     assert served.get("/zit/v1/answers?limit=1").json()["answers"][0]["reason"] == "audit"
 
 
+def test_a_client_asks_for_no_audit_where_nothing_would_be_compared(served, pipeline):
+    answer = served.generate(cache="audit")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "cache")
+    assert "/zit/v1/entries/KEY/audit" in answer.json()["error"]["message"]
+    assert pipeline.rendered == []
+
+
 def test_an_entry_that_renders_otherwise_shows_where(served, pipeline):
     image = served.kept()
     pipeline.salt = 1

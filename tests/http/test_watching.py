@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from zit_ext.history.database import HistoryFile
 from zit_ext.http import events
 
 from .server import ALICE, BOB, CHIEF, READER
@@ -179,6 +180,21 @@ def test_a_namespace_is_told_of_its_own_history_only(guarded):
     assert told(CHIEF) == (4, 4)
     assert told(CHIEF, "?namespace=bob") == (3, 3)
     assert guarded.get("/zit/v1/history?namespace=bob", headers=READER).status_code == 403
+
+
+def test_a_chart_and_its_totals_are_of_one_moment_and_one_look_at_the_file(served, monkeypatch):
+    served.kept()
+    served.get("/zit/v1/history")  # everything is written by now
+    really, looks = HistoryFile.read, []
+
+    def counted(file):
+        looks.append(1)
+        return really(file)
+
+    monkeypatch.setattr(HistoryFile, "read", counted)
+    told = served.get("/zit/v1/history").json()
+    assert (told["totals"]["miss"], told["buckets"][-1]["miss"]) == (1, 1)
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("query", ["hours=0", "hours=x", "hours=inf", "hours=nan", "days=1"])

@@ -32,7 +32,7 @@ from . import (
 from .console import Console
 from .context import Context, OpenRuntime
 from .logs import logging_to
-from .parser import Commands, Parser, UsageError, read
+from .parser import Commands, NoCommandError, Parser, UsageError, read
 
 GROUPS: Sequence[Callable[[Commands], None]] = (
     generate_command.add_to,
@@ -81,6 +81,9 @@ def main(argv: Sequence[str] | None = None, *, open_runtime: OpenRuntime = Runti
     except KeyboardInterrupt:
         console.complain("interrupted")
         return 130
+    except NoCommandError as error:
+        console.note(str(error))
+        return 2
     except (ZitError, UsageError, OSError) as error:
         _explain(console, error, verbose)
         return 2 if isinstance(error, (RequestError, UsageError)) else 1

@@ -20,6 +20,10 @@ class UsageError(Exception):
     """The command line cannot be understood."""
 
 
+class NoCommandError(UsageError):
+    """No command was named. The message is the whole help."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
@@ -64,7 +68,7 @@ def read(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpar
     given["settings"] = [*(given["settings"] or ()), *(given.pop("settings_below", None) or ())]
     given["verbose"] = (given["verbose"] or 0) + (given.pop("verbose_below", None) or 0)
     if getattr(options, "run", None) is None:
-        raise UsageError(f"name a command; see `{parser.prog} --help`")
+        raise NoCommandError(parser.format_help().rstrip())
     return options
 
 

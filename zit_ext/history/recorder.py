@@ -62,25 +62,32 @@ class Recorder:
 
     def read(self, hours: float, namespace: str | None = None) -> Period:
         """Return the last hours, of all processes; empty where there is nothing to read. Blocks."""
-        self.flush()
-        try:
-            with self._file.read() as db:
-                if db is not None:
-                    return period(db, hours, namespace, self._clock())
-        except Exception as error:  # of damaged rows nobody can list what they hold
-            self._complain(error)
-        return Period(widths_for(hours)[0], [])
+        return self.overview(hours, namespace)[0]
 
     def totals(self, namespace: str | None = None) -> Totals:
         """Return what all processes counted in all; empty where there is nothing to read. Blocks."""
         self.flush()
         try:
             with self._file.read() as db:
+                return NOTHING if db is None else totals(db, namespace)
+        except Exception as error:  # of damaged rows nobody can list what they hold
+            self._complain(error)
+            return NOTHING
+
+    def overview(self, hours: float, namespace: str | None = None) -> tuple[Period, Totals]:
+        """Return the last hours and what was counted in all, as of one moment. Blocks."""
+        found, counted = Period(widths_for(hours)[0], []), NOTHING
+        self.flush()
+        try:
+            with self._file.read() as db:
                 if db is not None:
-                    return totals(db, namespace)
+                    try:
+                        found = period(db, hours, namespace, self._clock())
+                    finally:  # what is damaged of the one says nothing of the other
+                        counted = totals(db, namespace)
         except Exception as error:
             self._complain(error)
-        return NOTHING
+        return found, counted
 
     def now(self) -> float:
         """Return the time that history goes by; Unix seconds."""

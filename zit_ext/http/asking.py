@@ -114,6 +114,9 @@ def admitted(call: Call, request: Request, count: int) -> list[Request]:
         loras=tuple(_known(catalogue.source_of, "loras", lora) for lora in request.loras),
         cache=request.cache if mode is None else mode,
     )
+    if request.cache == CacheMode.AUDIT:
+        remedy = "audit an entry at /zit/v1/entries/KEY/audit; `bypass` renders past the cache"
+        raise RequestError("cache", "audit", remedy)
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
         raise RequestError("n", count, f"give a whole number from 1 to {MAX_COUNT}")
     checked = call.runtime.engine.at_the_door(request)

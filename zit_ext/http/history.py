@@ -29,8 +29,7 @@ async def history(call: Call) -> Answer:
     hours = number("hours", query.pop("hours", HOURS), float, least=0.1, most=MOST_HOURS)
     refuse(query)
     recorder = call.runtime.observer.history
-    found = await asyncio.to_thread(recorder.read, hours, namespace)
-    totals = await asyncio.to_thread(recorder.totals, namespace)
+    found, totals = await asyncio.to_thread(recorder.overview, hours, namespace)
     told: dict[str, Any] = {
         "step": found.step,
         "buckets": [_bucket(call, each) for each in found.moments],

@@ -82,7 +82,7 @@ REQUEST_FIELDS: Mapping[str, Schema] = {
     "media_type": TEXT,
     "namespace": TEXT,
     "extra": {"type": "object"},
-    "cache": {"enum": ["use", "refresh", "bypass", "only", "audit"]},
+    "cache": {"enum": ["use", "refresh", "bypass", "only"]},
     "debug": FLAG,
     "ttl_seconds": {"type": ["number", "null"], "minimum": 0},
     "keep_alive": {"type": ["number", "null"], "minimum": -1},

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from zit_ext.answered import Answered, answered_of, bin_of, reason_of
 from zit_ext.history import database
 from zit_ext.history.reading import WIDTHS, widths_for
-from zit_ext.history.recorder import Recorder
 from zit_ext.history.tally import Look, Size, Tally
-from zit_ext.metrics import Metrics
-from zit_ext.records import NO_ENVIRONMENT, CacheMode, Encoded, Outcome, Request, Result, Status
+from zit_ext.records import Request
 from zit_ext.testing_engine import TrialEngine
 
-ROOT = Path(__file__).parents[1]
-NOW = 1_900_000_000.0
-DAY = 86_400.0
-
-
-def answer(outcome: str = "hit", at: float = NOW, **more: object) -> Answered:
-    facts = {
-        "at": at,
-        "outcome": outcome,
-        "reason": None if outcome == "hit" else "absent",
-        "detail": None,
-        "key": None,
-        "tier": "memory",
-        "stored": False,
-        "collapsed": False,
-        "seconds": 0.0004,
-        "saved_seconds": 2.0 if outcome == "hit" else 0.0,
-        "render_seconds": 0.0 if outcome == "hit" else 2.0,
-        "namespace": "default",
-        "model": "m",
-        "prompt": "a fox",
-        "seed": 1,
-        "width": 64,
-        "height": 64,
-        "media_type": "image/png",
-        "blob": None,
-        "request_id": None,
-    }
-    return Answered(**{**facts, **more})  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def recorders(tmp_path):
-    opened: list[Recorder] = []
-
-    def open_one(clock: Callable[[], float] = lambda: NOW, **more: object) -> Recorder:
-        opened.append(Recorder(tmp_path / "history", clock=clock, write_seconds=60, **more))
-        return opened[-1]
-
-    yield open_one
-    for each in opened:
-        each.close()
-
-
-def files(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "history").glob("history-*.sqlite3"))
-
-
-def rows(path: Path, question: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(path) as db:
-        found = db.execute(question).fetchall()
-    db.close()
-    return found
+from .making import DAY, NOW, ROOT, answer, files, rows
 
 
 def test_what_was_counted_is_there_after_a_restart(recorders):
@@ -97,7 +39,7 @@ def test_several_processes_on_one_folder_add_up(tmp_path):
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from zit_ext.history.recorder import Recorder\n"
-        "from tests.test_history import answer, NOW\n"
+        "from tests.history.making import answer, NOW\n"
         "recorder = Recorder(Path(sys.argv[1]), clock=lambda: NOW, write_seconds=0.005)\n"
         "for number in range(200):\n"
         "    recorder.answered(answer('hit' if number % 2 else 'miss'))\n"
@@ -126,7 +68,7 @@ def test_a_process_that_is_killed_costs_its_last_moments_and_nothing_else(tmp_pa
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from zit_ext.history.recorder import Recorder\n"
-        "from tests.test_history import answer, NOW\n"
+        "from tests.history.making import answer, NOW\n"
         "recorder = Recorder(Path(sys.argv[1]), clock=lambda: NOW, write_seconds=0.001)\n"
         "number = 0\n"
         "while True:\n"
@@ -214,120 +156,6 @@ def test_many_namespaces_do_not_make_the_file_grow_without_end(recorders, tmp_pa
     assert rows(path, "SELECT number FROM totals WHERE whole AND name = 'hit'") == [(40.0,)]
 
 
-def _no_database(path):
-    path.write_bytes(b"this is no database" * 1000)
-
-
-def _no_text(path):
-    """Make a name in the schema one that Python cannot decode."""
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    data = path.read_bytes()
-    assert b"tabletotals" in data
-    path.write_bytes(data.replace(b"tabletotals", b"table\xbaotals"))
-
-
-@pytest.mark.parametrize("damage", [_no_database, _no_text], ids=lambda each: each.__name__.strip("_"))
-def test_a_file_that_cannot_be_read_is_left_and_a_new_one_begins(recorders, tmp_path, caplog, damage):
-    first = recorders()
-    first.answered(answer())
-    first.close()
-    (path,) = files(tmp_path)
-    damage(path)
-
-    second = recorders()
-    assert second.read(1).moments == []
-    second.answered(answer())
-    (moment,) = second.read(1).moments
-
-    assert moment.numbers["hit"] == 1
-    assert files(tmp_path) != [path]
-    assert "history cannot be" in caplog.text
-
-
-def test_two_recorders_meet_again_after_one_of_them_began_a_new_file(recorders, tmp_path):
-    one, other = recorders(), recorders()
-    one.answered(answer())
-    one.flush(10)
-    other.answered(answer())
-    other.flush(10)
-    (path,) = files(tmp_path)
-    path.write_bytes(b"this is no database" * 1000)
-    Path(f"{path}-wal").unlink(missing_ok=True)
-    one.read(1)  # sees the damage, whoever wrote it
-    one.answered(answer())
-    other.answered(answer())
-
-    assert other.flush(10)
-    (moment,) = one.read(1).moments
-    assert moment.numbers["hit"] == 2
-
-
-@pytest.mark.parametrize(
-    "damage",
-    ["UPDATE parts SET name = x'ff00'", "UPDATE totals SET number = 'x'", "UPDATE buckets SET hit = x'ff'"],
-)
-def test_rows_that_hold_something_else_cost_a_chart_and_no_error(recorders, tmp_path, damage):
-    recorder = recorders()
-    recorder.answered(answer())
-    recorder.flush(10)
-    (path,) = files(tmp_path)
-    with sqlite3.connect(path) as db:
-        db.execute(damage)
-    db.close()
-
-    recorder.read(1)
-    assert recorder.totals().hit_rate in (None, 1.0)
-
-
-def test_a_folder_that_cannot_be_written_costs_history_and_no_answer(tmp_path, caplog):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "history").write_text("a file where the folder should be")
-    with TrialEngine(tmp_path / "cache", installed=False) as trial:
-        request = Request(prompt="a fox", seed=1)
-        assert trial.generate(request).status.outcome is Outcome.MISS
-        assert trial.generate(request).status.outcome is Outcome.HIT
-        history = trial.runtime.observer.history
-        assert history.read(1).moments == []
-        assert history.totals().since is None
-        assert trial.runtime.metrics.snapshot().requests == {"miss": 1, "hit": 1}
-    assert caplog.text.count("history cannot be") == 1  # said once, and not every five seconds
-
-
-def test_a_file_that_somebody_locks_keeps_nobody_waiting(recorders, tmp_path):
-    recorder = recorders()
-    recorder.answered(answer())
-    recorder.flush(10)
-    (path,) = files(tmp_path)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    recorder.answered(answer())
-    assert recorder.flush(10)  # it was tried
-    holder.execute("ROLLBACK")
-    holder.close()
-
-    (moment,) = recorder.read(1).moments
-    assert moment.numbers["hit"] == 2  # and nothing was lost
-
-
-def test_a_file_of_a_newer_version_is_not_touched(recorders, tmp_path):
-    (tmp_path / "history").mkdir()
-    path = tmp_path / "history" / f"history-{1:020d}.sqlite3"
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE other (a)")
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-    before = path.read_bytes()
-
-    recorder = recorders()
-    recorder.answered(answer())
-    assert recorder.read(1).moments == []
-    recorder.close()
-
-    assert path.read_bytes() == before
-
-
 def test_what_waits_to_be_written_is_bounded():
     tally = Tally(most=10)
     for minute in range(50):
@@ -363,15 +191,6 @@ def test_a_chart_has_as_many_buckets_as_it_has_room_for(hours):
     assert hours * 3600 / step <= 800
 
 
-def test_who_shared_a_render_is_counted_as_collapsed_and_who_shared_a_look_up_is_not():
-    def told(outcome):
-        status = Status(outcome=outcome, collapsed=True)
-        request = Request(prompt="a fox", seed=1)
-        return answered_of(Result(content=Encoded("a/b", b""), status=status, request=request), NOW)
-
-    assert [told(outcome).collapsed for outcome in (Outcome.MISS, Outcome.HIT)] == [True, False]
-
-
 def test_a_runtime_writes_down_what_became_of_its_requests(tmp_path):
     request = Request(prompt="a fox", seed=1)
     with TrialEngine(tmp_path, installed=False, namespace="mine") as trial:
@@ -389,41 +208,3 @@ def test_a_runtime_writes_down_what_became_of_its_requests(tmp_path):
     assert totals["render_seconds"] == 2.0
     reasons = {name: number for each in moments for name, number in each.reasons.items()}
     assert reasons == {"new_environment": 1, "seed": 1}
-
-
-def test_a_reason_is_one_name():
-    def reason(outcome, cache=CacheMode.USE, **status):
-        request = Request(prompt="a", seed=1, cache=cache)
-        done = Status(outcome=outcome, **status)
-        return reason_of(Result(content=Encoded("a/b", b""), status=done, request=request))
-
-    assert reason(Outcome.HIT) is None
-    assert reason(Outcome.MISS, key="0" * 64, stored=True) == "absent"
-    assert reason(Outcome.MISS, stale=True) == "stale"
-    assert reason(Outcome.MISS, CacheMode.REFRESH, key="0" * 64) == "refresh"
-    assert reason(Outcome.MISS, stored=True) == "not_hashed"
-    assert reason(Outcome.MISS, key="0" * 64, stored=True, detail=NO_ENVIRONMENT) == "new_environment"
-    assert reason(Outcome.BYPASS, reason="seed") == "seed"
-
-
-def test_whoever_looks_on_cannot_hurt_an_answer(caplog):
-    metrics = Metrics("mine")
-    seen: list[Answered] = []
-
-    def broken(_one):
-        raise RuntimeError("a listener is broken")
-
-    metrics.tell(broken, broken)
-    metrics.tell(seen.append)
-    result = Result(
-        content=Encoded("a/b", b""), status=Status(outcome=Outcome.HIT), request=Request(prompt="a", seed=1)
-    )
-    metrics.answered(result)
-    metrics.event("corrupt")
-
-    assert [each.namespace for each in seen] == ["mine"]
-    assert metrics.snapshot().events == {"corrupt": 1}
-    assert "a listener is broken" in caplog.text
-    assert answered_of(result, 5.0).at == 5.0
-    assert sum(metrics.snapshot().latencies["hit"]) == 1
-    assert metrics.snapshot().latencies["hit"][bin_of("hit", 0.0)] == 1

@@ -105,3 +105,17 @@ def test_what_went_wrong_is_said_with_its_remedy_and_the_button_works_again(setu
     assert all("the index &lt;b&gt; does not answer" in each and "be online" in each for each in said)
     assert all('class="zit-setup error"' in each for each in said)
     assert work.begun == 2
+
+
+def test_a_python_that_renders_but_for_a_package_that_we_lend_it_is_set_up_first(
+    webui, tmp_path, monkeypatch
+):
+    readiness = importlib.import_module("a1111_extension.readiness")
+    monkeypatch.setattr(readiness, "this_python_fits", lambda: True)
+    monkeypatch.setenv("ZIT_DATA_DIR", str(tmp_path / "share"))
+    readiness.check()  # its own pluggy is found by a model server too
+
+    lent = readiness.side_folder(tmp_path / "share") / "pluggy" / "__init__.py"
+    monkeypatch.setattr(readiness.pluggy, "__file__", str(lent))
+    with pytest.raises(ServerError, match="press Set up rendering"):
+        readiness.check()

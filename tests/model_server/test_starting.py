@@ -311,6 +311,22 @@ async def test_a_server_that_cannot_start_gives_its_last_words(world: World) -> 
     await renderer.close()
 
 
+async def test_a_server_whose_python_lacks_a_package_says_which_in_one_line(world: World) -> None:
+    program = world.folder / "python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')  # its packages are not seen
+    program.chmod(0o755)
+    renderer = ServerRenderer(replace(world.settings, server_python=str(program)))
+    with pytest.raises(
+        ServerError, match="started: ModuleNotFoundError: No module named 'pluggy'; see "
+    ) as it:
+        await renderer.render(world.request(), QuietWatcher())
+
+    assert "\n" not in str(it.value)
+    assert str(it.value).endswith(str(world.home.output))  # the whole traceback is there
+    assert "Traceback" in world.home.output.read_text()
+    await renderer.close()
+
+
 async def test_a_server_that_never_comes_up_is_given_up(world: World) -> None:
     program = world.folder / "python"
     program.write_text("#!/bin/sh\nexec sleep 600\n")

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,15 @@ class ServerHome:
             os.close(descriptor)
 
     def last_words(self, most_lines: int = 12) -> str:
-        """Return the end of what the process wrote, for whoever could not start it."""
+        """Return the end of what the process wrote, of a traceback the error alone."""
         try:
             lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-most_lines:])
+        frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+        after = lines[frames[-1] + 1 :] if frames else lines
+        error = list(dropwhile(lambda line: line.startswith("  "), after))
+        return "\n".join((error or lines)[-most_lines:])
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         self._make_folder()

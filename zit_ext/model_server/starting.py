@@ -181,7 +181,7 @@ async def _start(
                 raise ServerError(
                     f"the model server ended with code {code} while it started"
                     + (f": {words}" if words else ""),
-                    f"see {home.log}",
+                    f"see {home.output if words else home.log}",
                 )
             if time.monotonic() > deadline:
                 child.kill()

@@ -39,7 +39,7 @@ def nothing_is_left_in_the_checkout() -> Iterator[None]:
 
 
 def _own_names() -> set[str]:
-    made = {"build", "dist", "demo-output"}
+    made = {"build", "dist", "demo-output", "__pycache__"}  # the last by a host that imports from here
     names = {path.name for path in Path(__file__).parents[1].iterdir()} - made
     return {name for name in names if not name.startswith(".") and not name.endswith((".egg-info", ".pyc"))}
 

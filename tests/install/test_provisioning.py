@@ -22,6 +22,7 @@ import pytest
 from tests.install.fake_packages import BODIES
 from zit_ext.cli import main
 from zit_ext.errors import ServerError
+from zit_ext.installing import pip
 from zit_ext.installing.locking import only_one
 from zit_ext.installing.places import site_packages, venv_python
 from zit_ext.installing.stamp import installed_in
@@ -347,7 +348,7 @@ def test_what_pip_takes_away_while_we_count_costs_nothing(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "scandir", too_late)
 
-    assert provisioning._downloaded(tmp_path) == 5
+    assert pip.downloaded_bytes(tmp_path) == 5
 
 
 def test_a_host_that_lacks_only_pluggy_gets_only_that(settings, a_host, index):

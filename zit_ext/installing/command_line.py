@@ -59,7 +59,7 @@ def _carry_out(project: Project, arguments: Sequence[str]) -> int:
     if options.command == "demo":
         from .demo import demo
 
-        return demo(project, others, torch_index=torch_index, say=_say)
+        return demo(project, others, torch_index=torch_index, say=_say, verbose=options.verbose)
     if options.command == "test":
         from .testing import test
 
@@ -71,6 +71,7 @@ def _carry_out(project: Project, arguments: Sequence[str]) -> int:
             lint=options.lint,
             torch_index=torch_index,
             say=_say,
+            verbose=options.verbose,
         )
     if options.command == "doctor":
         from .doctor import report
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for each in (demo, test):
         each.add_argument("--torch-index", metavar="URL", help="take torch from this package index")
+        each.add_argument("--verbose", action="store_true", help="show all that pip says")
     test.add_argument(
         "--group", action="append", default=[], choices=groups.NAMES, help="only this group (repeatable)"
     )

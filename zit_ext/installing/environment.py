@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import graphics, pip, stamp
+from . import graphics, pip, quietly, stamp
 from .children import ask, clean_environ, run
 from .locking import only_one
 from .places import Project, site_packages
@@ -21,10 +22,13 @@ _ROOM_FOR_TORCH = 8_000_000_000
 Say = Callable[[str], None]
 
 
-def prepare(project: Project, extras: Collection[str], *, torch_index: str | None, say: Say) -> Path:
+def prepare(
+    project: Project, extras: Collection[str], *, torch_index: str | None, say: Say, verbose: bool = False
+) -> Path:
     """Return the interpreter of an environment with the project and these extras in it.
 
-    Does nothing, and starts nothing, if that is so already. Raises SetupError.
+    Does nothing, and starts nothing, if that is so already. `verbose` shows all that pip says. Raises
+    SetupError.
     """
     if stamp.why_not_ready(project, extras, torch_index) is None:
         return project.python
@@ -32,12 +36,46 @@ def prepare(project: Project, extras: Collection[str], *, torch_index: str | Non
         reason = stamp.why_not_ready(project, extras, torch_index)  # another one may just have done it
         if reason is not None:
             say(f"Setting up {project.venv} ({reason}) ...")
-            _make(project, extras, torch_index=torch_index, say=say, lock=lock)
+            install = _Install(project, say, lock, verbose=verbose)
+            _make(project, extras, torch_index=torch_index, say=say, lock=lock, install=install)
     return project.python
 
 
-def _make(project: Project, extras: Collection[str], *, torch_index: str | None, say: Say, lock: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Install:
+    """Runs pip for one environment."""
+
+    project: Project
+    say: Say
+    lock: int
+    verbose: bool
+
+    @property
+    def log(self) -> Path:
+        return self.project.venv / "zit_ext-setup.log"
+
+    def __call__(self, what: str, arguments: Sequence[str], *, cwd: Path | None = None) -> None:
+        """Install; `what` tells a person what that is. Raises SetupError."""
+        python = self.project.python
+        if self.verbose:
+            pip.install(python, arguments, cwd=cwd, hold=[self.lock])
+        else:
+            quietly.install(
+                python, arguments, what=what, log=self.log, say=self.say, cwd=cwd, hold=[self.lock]
+            )
+
+
+def _make(
+    project: Project,
+    extras: Collection[str],
+    *,
+    torch_index: str | None,
+    say: Say,
+    lock: int,
+    install: _Install,
+) -> None:
     _make_usable(project, say, lock)
+    install.log.unlink(missing_ok=True)
     before = stamp.read(project)
     wanted = sorted({*extras, *before.get("extras", ())})
     verified_torch = requirements(project.constraints)["torch"].version
@@ -60,14 +98,13 @@ def _make(project: Project, extras: Collection[str], *, torch_index: str | None,
             say(f"torch {kept} is there already and stays.")
         else:
             say(graphics.torch_advice(graphics.nvidia_gpu(), index))
-            say("This takes some minutes, most of them for torch; pip unpacks it without a word.")
+            say("This takes some minutes, most of them for torch.")
             _warn_of_little_room(project, say)
-            _install_torch(
-                project, f"torch=={verified_torch}", index, again=step is TorchStep.REPLACE, lock=lock
-            )
+            _install_torch(install, verified_torch, index, again=step is TorchStep.REPLACE)
     # Editable, so that a `git pull` is enough to have the new code.
     target = f".[{','.join(wanted)}]" if wanted else "."
-    pip.install(project.python, ["-c", str(pins), "-e", target], cwd=project.root, hold=[lock])
+    beside = f" and what it needs for {', '.join(wanted)}" if wanted else ""
+    install(f"zit_ext{beside}", ["-c", str(pins), "-e", target], cwd=project.root)
     stamp.write(
         project,
         {
@@ -178,13 +215,14 @@ def _torch_step(
     )
 
 
-def _install_torch(project: Project, wanted: str, index: str | None, *, again: bool, lock: int) -> None:
+def _install_torch(install: _Install, version: str, index: str | None, *, again: bool) -> None:
+    wanted, what = f"torch=={version}", f"torch {version}"
     where = ["--index-url", index] if index else []
     if again:
         # Only torch itself: its dependencies are a matter for the next call, which keeps what fits.
-        pip.install(project.python, [*where, "--force-reinstall", "--no-deps", wanted], hold=[lock])
+        install(what, [*where, "--force-reinstall", "--no-deps", wanted])
     if index:
-        pip.install(project.python, [*where, wanted], hold=[lock])
+        install(f"{what} and what it needs" if again else what, [*where, wanted])
 
 
 def _warn_of_little_room(project: Project, say: Say) -> None:

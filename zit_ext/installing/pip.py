@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -69,6 +71,17 @@ def install(
     code = run(command, environ=clean_environ(), cwd=cwd, on_error_line=errors.append, hold=hold)
     if code:
         raise failed(command, "\n".join(errors), code)
+
+
+def downloaded_bytes(temporary: Path) -> int:
+    """Return how many bytes of packages lie in pip's temporary folder just now."""
+    total = 0
+    for folder in temporary.glob("pip-unpack-*"):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:  # pip takes them away as we look
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat().st_size
+    return total
 
 
 def failed(command: Sequence[str], errors: str, code: int) -> SetupError:

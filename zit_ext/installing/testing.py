@@ -20,10 +20,11 @@ def test(
     lint: bool,
     torch_index: str | None,
     say: Say,
+    verbose: bool,
 ) -> int:
     """Install what the tests need, run them, and return the exit code: 0 only if all was well."""
     wanted = groups.extras_for(names) | ({"fast", "test", "zimage"} if everything else set())
-    prepare(project, wanted, torch_index=torch_index, say=say)
+    prepare(project, wanted, torch_index=torch_index, say=say, verbose=verbose)
     choice = groups.choose(names, project)
     failures = _lint(project, say) if lint else []
     if choice.chosen:

@@ -240,7 +240,7 @@ class _Provisioning:
             for line in self._lines(child):
                 said.append(line)
                 words = line.strip() if line.startswith(_TELLING) else ""
-                done = _downloaded(temporary)
+                done = pip.downloaded_bytes(temporary)
                 yield Progress(phase="packages", words=words, done_bytes=done, total_bytes=total)
         if child.code:
             raise pip.failed(command, "\n".join(said), child.code)
@@ -331,17 +331,6 @@ def _reported(report: dict[str, Any]) -> list[str]:
 def _has_pip(python: Path) -> bool:
     look = look_at(python, environ=environ_of("venv", ""))
     return look is not None and look.pip
-
-
-def _downloaded(temporary: Path) -> int:
-    """Return how many bytes of packages lie in pip's temporary folder just now."""
-    total = 0
-    for folder in temporary.glob("pip-unpack-*"):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:  # pip takes them away as we look
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    total += entry.stat().st_size
-    return total
 
 
 def _remove(folder: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_deleted_folder_costs_the_entries_and_not_the_store(make_store, folder
     assert there(other, 1, 2, 3) == [3]
 
 
-@pytest.mark.parametrize("version", range(schema.VERSION))
+@pytest.mark.parametrize("version", [*range(schema.VERSION), -1, 1 << 12, (1 << 31) - 1, -(1 << 31)])
 def test_an_index_whose_version_is_damaged_is_set_aside(make_store, folder, counted, version):
     store = make_store()
     kept(store, 1)
@@ -134,6 +134,18 @@ def test_an_index_whose_version_is_damaged_is_set_aside(make_store, folder, coun
     kept(store, 1)
     assert there(store, 1) == [1]
     assert counted["index_malformed"] == 1
+
+
+@pytest.mark.parametrize("version", [schema.VERSION + 256 * 8, -2])
+def test_a_version_that_is_damaged_under_an_open_store_is_noticed(make_store, folder, version):
+    store = make_store()
+    kept(store, 1)
+    with sqlite3.connect(index_file(folder)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    kept(store, 2)
+    assert there(store, 2) == [2]
+    assert there(make_store(), 2) == [2]
 
 
 def test_an_index_that_is_being_made_is_waited_for_and_not_taken_for_damaged(tmp_path):

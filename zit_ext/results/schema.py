@@ -164,8 +164,19 @@ _THERE_ALREADY = ("already exists", "duplicate column")
 """What SQLite says where the number of the version was damaged, and the tables are of a later one."""
 
 
+_MOST = 1000
+"""No release will ever have so high a version: a number above it (or below 0) was damaged.
+
+Whether a lower one is damaged or a newer version's nobody can tell by the tables: a later version may change
+what is in them and nothing of their shape.
+"""
+
+
 def version_of(db: sqlite3.Connection) -> int:
+    """Return the version of the schema; 0 of an index without tables. Raises DatabaseError for none."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if not 0 <= version <= _MOST:
+        raise sqlite3.DatabaseError(f"malformed: no version has the number {version}")
     return version
 
 

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import math
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -206,13 +207,52 @@ def named_in(names: Iterable[str], texts: Iterable[str]) -> list[str]:
     """Return the embeddings that these prompts may use, sorted.
 
     The tokenizer finds a name in a prompt whatever its case and spaces, so this looks for letters and
-    digits alone, and may name one too many, never one too few.
+    digits alone, and may name one too many, never one too few. What stands in brackets may change in
+    mid-render, and numbers stand there: a name may begin before them and go on with any of their parts.
 
     >>> named_in(["Bad-Hands", "easynegative"], ["a cat, (BAD hands:1.2)"])
     ['Bad-Hands']
+    >>> named_in(["bad-feet", "feet-bad"], ["a cat, bad [hands|feet]"])
+    ['bad-feet']
     """
-    haystack = "\n".join(_letters(each) for each in texts)
-    return sorted(name for name in names if _letters(name) in haystack)
+    letters = {name: _letters(name) for name in names}
+    longest = max(map(len, letters.values()), default=0)
+    prompts = [_Prompt(each, longest) for each in texts]
+    return sorted(name for name in letters if any(each.may_name(letters[name]) for each in prompts))
+
+
+class _Prompt:
+    """The pieces of a prompt, some of which may be left out when it is tokenized."""
+
+    def __init__(self, text: str, longest: int) -> None:
+        apart = re.split(r"[\[\]():|]", text) if "[" in text or "(" in text else [text]
+        self._pieces = [piece for each in apart if (piece := _letters(each))]
+        self._whole = "\n".join(self._pieces)
+        self._ends: dict[str, int] = {}
+        """Each end of a piece that a name could begin with, and which piece is the first that ends so."""
+        for number, piece in enumerate(self._pieces):
+            for start in range(max(0, len(piece) - longest), len(piece)):
+                self._ends.setdefault(piece[start:], number)
+
+    def may_name(self, name: str) -> bool:
+        if name in self._whole:
+            return True
+        begun = ((read, self._ends.get(name[:read])) for read in range(1, len(name)))
+        return any(number is not None and self._goes_on(name[read:], number + 1) for read, number in begun)
+
+    def _goes_on(self, rest: str, after: int) -> bool:
+        """Tell whether the rest of a name can be read from the beginnings of later pieces."""
+        waiting = {(rest, after)}
+        seen = set()
+        while waiting:
+            rest, after = waiting.pop()
+            seen.add((rest, after))
+            for number, piece in enumerate(self._pieces[after:], after):
+                if piece.startswith(rest):
+                    return True
+                if rest.startswith(piece):
+                    waiting |= {(rest[len(piece) :], number + 1)} - seen
+        return False
 
 
 def _letters(text: str) -> str:

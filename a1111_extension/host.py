@@ -185,9 +185,8 @@ def _defaults(script: Any) -> tuple[Any, ...]:
 # Which webui this is
 
 
-@functools.cache
 def version() -> dict[str, Any]:
-    """Return which webui this is, and which extensions are on: what they hold was imported at the start."""
+    """Return which webui this is, and which extensions are on, as their files are now."""
     from modules import launch_utils
 
     others = [each for each in extensions.active() if Path(each.path).resolve() != _HOME]

@@ -30,6 +30,9 @@ class LoadedModel:
     model: Any
     files: Mapping[str, str]
     """Paths, by the part they play."""
+    digest: str
+    """What the webui says its checkpoint's content is: what was merged in memory has no file of its own, and
+    whoever merges tells it apart by this."""
 
 
 def loaded_model(model: Any = None) -> LoadedModel | None:
@@ -39,14 +42,15 @@ def loaded_model(model: Any = None) -> LoadedModel | None:
     if info is None:
         return None  # Forge has a stand-in until something is loaded
     files = {"checkpoint": info.filename}
+    digest = str(getattr(info, "sha256", None))
     if is_forge():
         # Its config is a part of the webui; what a NAME.yaml may change of it is in `precision`.
         modules = sd_models.model_data.forge_loading_parameters.get("additional_modules") or ()
         files |= {f"module.{index}": str(path) for index, path in enumerate(modules)}
-        return LoadedModel(model, files)
+        return LoadedModel(model, files, digest)
     files["config"] = str(getattr(model, "used_config", ""))
     vae = getattr(model, "loaded_vae_file", sd_vae.loaded_vae_file)
-    return LoadedModel(model, {**files, "vae": vae} if vae else files)
+    return LoadedModel(model, {**files, "vae": vae} if vae else files, digest)
 
 
 def is_up_to_date() -> bool:

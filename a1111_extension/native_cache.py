@@ -22,7 +22,7 @@ from zit_ext.records import Encoded, Outcome, Request, Result, ResultTier, Statu
 
 from . import convert, host, host_checkpoint, host_weights
 from .keeping import Keeper
-from .native_key import BypassedError, Question, question, state
+from .native_key import BypassedError, Question, note_version, question, state
 from .provenance import Provenance, begun_before
 
 log = logging.getLogger("zit_ext")
@@ -35,6 +35,7 @@ _keeper = Keeper()
 def register() -> None:
     """Ask the webui to tell us what it loads. Once for each "Reload UI": it forgets its callbacks."""
     host.require_seam()
+    note_version()
     host.script_callbacks.on_model_loaded(_note_model)
     loaded = host_weights.loaded_model()
     if loaded is not None and not _provenance.knows(loaded.model):

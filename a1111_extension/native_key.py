@@ -108,6 +108,8 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
             "kind": "a1111.txt2img",
             "namespace": convert.namespace(host.engine().settings.namespace, host.LABEL),
             "job": convert.job_fields(vars(p)),
+            # As typed: what a tag such as <lora:name:1:how=much> says beyond the strength is for extensions.
+            "typed": convert.spelled(_typed(p)),
             # Noise is drawn for these, whatever a script did to the batch's own seeds.
             "noise_seeds": convert.spelled(_slice(p, p.all_seeds)),
             "token_merging": [p.get_token_merging_ratio(), p.get_token_merging_ratio(for_hr=True)],
@@ -117,7 +119,7 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
             "command_line": convert.command_line_fields(host.command_line()),
             "weights": weights,
             "embeddings": convert.spelled({name: vectors[name] for name in named}),
-            "webui": _version_digest(),
+            "webui": list(_versions),
             "precision": host_weights.precision(),
             "environment": torch_environment.record({}, host_weights.device()),
             "packages": _packages_digest(),
@@ -231,7 +233,7 @@ def _weights(p: Any, provenance: Provenance) -> tuple[dict[str, SeenFile], Field
     files = {part: provenance.file_of(loaded.model, path) for part, path in loaded.files.items()}
     loras = _loras(p, files, provenance)
     _upscaler(p, files, provenance)
-    return files, loras
+    return files, {"checkpoint": loaded.digest, "loras": loras}
 
 
 def _loras(p: Any, files: dict[str, SeenFile], provenance: Provenance) -> FieldValue:
@@ -293,6 +295,13 @@ def _texts(p: Any) -> list[str]:
     return [str(each) for each in prompts]
 
 
+def _typed(p: Any) -> list[Any]:
+    texts = [p.all_prompts, p.all_negative_prompts]
+    if p.enable_hr:
+        texts += [p.all_hr_prompts, p.all_hr_negative_prompts]
+    return [_slice(p, each) for each in texts]
+
+
 def _encoding_tells(options: Mapping[str, Any], texts: Iterable[str]) -> bool:
     marked = any("(" in each or "[" in each for each in texts)
     return (marked and options.get("emphasis", "Original") != "Original") or bool(
@@ -304,9 +313,15 @@ def _slice(p: Any, values: Any) -> list[Any]:
     return list(values[p.iteration * p.batch_size : (p.iteration + 1) * p.batch_size])
 
 
-@functools.cache
-def _version_digest() -> str:
-    return hashlib.sha256(canonical_bytes(convert.spelled(host.version()))).hexdigest()
+_versions: list[str] = []
+"""What ran in this process: more than one, if extensions changed before a "Reload UI"."""
+
+
+def note_version() -> None:
+    """Note which webui and extensions run now: to be called whenever the webui has run their scripts."""
+    now = hashlib.sha256(canonical_bytes(convert.spelled(host.version()))).hexdigest()
+    if now not in _versions:
+        _versions.append(now)
 
 
 @functools.cache

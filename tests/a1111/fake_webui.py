@@ -7,6 +7,7 @@ key would be seen.
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -353,12 +354,14 @@ def process_images(p: Txt2Img) -> SimpleNamespace:
     count = p.batch_size * p.n_iter
     p.all_prompts = [p.prompt] * count
     p.all_negative_prompts = [p.negative_prompt] * count
+    p.all_hr_prompts, p.all_hr_negative_prompts = p.all_prompts, p.all_negative_prompts
     p.all_seeds = [p.seed + each for each in range(count)]
     p.scripts.tell("process", p)
     for number in range(p.n_iter):
         p.iteration = number
         part = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
-        p.prompts, p.negative_prompts = p.all_prompts[part], p.all_negative_prompts[part]
+        p.prompts = [re.sub("<[^>]*>", "", each) for each in p.all_prompts[part]]
+        p.negative_prompts = p.all_negative_prompts[part]
         p.hr_prompts, p.hr_negative_prompts = p.prompts, p.negative_prompts
         p.seeds, p.subseeds = p.all_seeds[part], [each + 9999 for each in p.all_seeds[part]]
         p.webui.begin_loras()

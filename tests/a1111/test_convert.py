@@ -62,6 +62,10 @@ def test_what_has_no_one_spelling_is_refused_by_its_path(value):
         ("ﬁne", "fine"),
         ("a&b", "a&amp;b"),
         ("★", "anything at all"),
+        ("bad-feet", "ugly, bad [hands|feet]"),
+        ("bad-feet", "(bad:1.2)(-feet:1.2)"),
+        ("bad hands", "bad [x:hands:0.5]"),
+        ("bad hands", "[bad::9][good [feet|[x:hands:3]]:5]"),
     ],
 )
 def test_an_embedding_is_seen_however_the_prompt_writes_it(name, prompt):
@@ -70,6 +74,7 @@ def test_an_embedding_is_seen_however_the_prompt_writes_it(name, prompt):
 
 def test_other_embeddings_are_not():
     assert convert.named_in(["easynegative"], ["a cat", "negative"]) == []
+    assert convert.named_in(["feet-bad", "bad eet"], ["bad [hands|feet]"]) == []
 
 
 def test_only_a_seed_of_variation_that_is_used_counts():

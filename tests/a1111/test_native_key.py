@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,3 +108,48 @@ def test_prompts_that_the_webui_encoded_with_a_lora_that_is_gone_are_encoded_ane
 
     assert outcome(kept) == "miss"
     assert kept.pictures == restarted.run().pictures
+
+
+def test_what_a_lora_is_told_for_another_extension_counts(webui):
+    class Blocks(webui.fake.modules["modules.scripts"].Script):
+        """As extensions do that weigh a LoRA's layers: always on, and told by the prompt."""
+
+        def process_batch(self, p, *args, **named):
+            for each in webui.fake.modules["networks"].loaded_networks:
+                each.weights = p.all_prompts[0].partition("lbw=")[2].encode()
+
+    webui.add(Blocks(), [True], defaults=[True])
+    asked = lora(webui)
+    one = webui.run(prompt="a cat<lora:style:1:lbw=IN>", **asked)
+    other = webui.run(prompt="a cat<lora:style:1:lbw=OUT>", **asked)
+    again = webui.run(prompt="a cat<lora:style:1:lbw=IN>", **asked)
+
+    assert [outcome(each) for each in (one, other, again)] == ["miss", "miss", "hit"]
+    assert other.pictures != one.pictures
+
+
+def test_a_model_that_was_merged_in_memory_is_not_the_file_that_it_names(webui):
+    info = webui.fake.model.sd_checkpoint_info
+    info.sha256 = "of the file"
+    first = webui.run()
+    info.sha256 = "of what was merged into it"
+    webui.fake.model.weights = b"merged"
+    merged = webui.run()
+
+    assert (outcome(first), outcome(merged)) == ("miss", "miss")
+    assert merged.pictures != first.pictures
+
+
+def test_an_extension_that_changes_counts_from_the_next_reload_of_the_ui(webui, monkeypatch):
+    folder = webui.fake.folder / "extensions" / "other"
+    program = webui.fake.write("extensions/other/scripts/other.py", b"")
+    extension = SimpleNamespace(name="other", path=str(folder))
+    monkeypatch.setattr(webui.fake.modules["modules.extensions"], "active", lambda: [extension])
+    webui.native_cache.register()
+    webui.run()
+    program.write_bytes(b"changed = True")
+    before = webui.run()
+    webui.native_cache.register()
+
+    assert outcome(before) == "hit"  # what the webui has read is what it runs
+    assert outcome(webui.run()) == "miss"

@@ -99,7 +99,8 @@ class Kept:
         if begun is None or value.ui or node_id in self._found or not self.is_meant(class_type):
             return
         try:
-            now = _at_once(memo().ask(host.running_graph(), [node_id, 0], _OPTIONS, all_outputs=True))
+            asked = memo().ask(host.running_graph(), [node_id, 0], _OPTIONS, all_outputs=True, has_run=True)
+            now = _at_once(asked)
         except NotKeyableError as error:
             log.debug("zit_ext: node %s is not kept: %s", node_id, error)
             return

@@ -11,8 +11,7 @@ import ipaddress
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,15 @@ from PIL import Image
 from zit_ext import Settings, hookimpl
 from zit_ext.models.installation import installation
 from zit_ext.models.torch_environment import live_flags
+from zit_ext.models.weight_files import SeenFile
 from zit_ext.runtime import Runtime
 from zit_ext.shared_runtime import shared
 
-from .graph import NodeClass
+from .arguments import arguments_that_count
+from .graph import NodeClass, NotKeyableError
 from .naming import Folders
+from .patches import patching_packs
+from .places import Places
 from .work import Work
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "ComfyExtension",
     "ModelPatcher",
     "add_route",
+    "are_older",
     "caching",
     "changed",
     "dequeue",
@@ -56,7 +60,6 @@ __all__ = [
     "interrupted",
     "io",
     "is_local",
-    "is_older",
     "is_output_node",
     "is_queued",
     "model_management",
@@ -65,6 +68,7 @@ __all__ = [
     "node_class",
     "own_files",
     "pack_files",
+    "patched_by",
     "preview",
     "progress_bar",
     "raise_if_interrupted",
@@ -76,23 +80,16 @@ __all__ = [
     "watch",
 ]
 
-LOADED_AT = time.time()
+_PLACES = Places(
+    time.time(),
+    [
+        folder_paths.__file__,
+        *(place for kind in folder_paths.folder_names_and_paths.values() for place in kind[0]),
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+    ],
+)
 """No prompt ran before: what was on disk by then is what the host reads."""
-
-NO_NUMBERS = frozenset(
-    {
-        "listen", "port", "tls_keyfile", "tls_certfile", "enable_cors_header", "max_upload_size",
-        "base_directory", "extra_model_paths_config", "output_directory", "temp_directory",
-        "input_directory", "user_directory", "auto_launch", "disable_auto_launch", "preview_method",
-        "preview_size", "cache_classic", "cache_lru", "cache_none", "cache_ram", "dont_print_server",
-        "quick_test_for_ci", "windows_standalone_build", "disable_metadata", "disable_all_custom_nodes",
-        "whitelist_custom_nodes", "disable_api_nodes", "multi_user", "verbose", "log_stdout",
-        "front_end_version", "front_end_root", "enable_compress_response_body", "comfy_api_base",
-        "database_url", "enable_assets", "enable_manager", "disable_manager_ui",
-        "enable_manager_legacy_ui",
-    }
-)  # fmt: skip
-"""Command line options that change no picture. One that is not here counts: new ones do."""
 
 
 class _Anything(str):
@@ -152,6 +149,9 @@ class _Watch(ProgressHandler):
     def __init__(self) -> None:
         super().__init__("zit_ext")
         self.work = Work(time.perf_counter)
+        self.marks: dict[str, Any] = {}
+        """What IS_CHANGED of the host's own nodes came to, by node id."""
+        self.patched_by: tuple[str, ...] | None = None
 
     def start_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
         self.work.began(node_id)
@@ -162,12 +162,16 @@ class _Watch(ProgressHandler):
 
 def watch() -> Work:
     """Return the work of the prompt that runs now; nodes that run from now on are written into it."""
+    return _watch().work
+
+
+def _watch() -> _Watch:
     registry = get_progress_state()
     known = registry.handlers.get("zit_ext")
     if known is None:
         known = _Watch()
         registry.register_handler(known)
-    return known.work
+    return known
 
 
 def running_graph() -> Any:
@@ -263,13 +267,13 @@ def node_class(class_type: str) -> NodeClass:
     return _known_class(nodes.NODE_CLASS_MAPPINGS[class_type])
 
 
-async def changed(node: Mapping[str, Any]) -> Any:
+async def changed(node_id: str, node: Mapping[str, Any]) -> Any:
     """Return what IS_CHANGED of this node comes to, computed as the host computes it.
 
-    The host keeps it at the node, but not with every kind of its own cache.
+    The host keeps it at the node, but not with every kind of its own cache. And it takes one from there
+    that came with the prompt: what it writes into pictures has it, and it may be of another day. So it is
+    asked again, and raises NotKeyableError if the two differ. Nodes of packs are asked each time.
     """
-    if "is_changed" in node:
-        return node["is_changed"]
     kind = nodes.NODE_CLASS_MAPPINGS[node["class_type"]]
     if issubclass(kind, _ComfyNodeInternal):
         name = "fingerprint_inputs" if first_real_override(kind, "fingerprint_inputs") else None
@@ -277,13 +281,31 @@ async def changed(node: Mapping[str, Any]) -> Any:
         name = "IS_CHANGED" if hasattr(kind, "IS_CHANGED") else None
     if name is None:
         return None
+    marks = {} if node_class(node["class_type"]).pack else _watch().marks
+    if node_id not in marks:
+        marks[node_id] = await _mark(kind, name, node_id, node)
+    now = marks[node_id]
+    given = node.get("is_changed", now)
+    if _is_restless(now) or _is_restless(given):
+        return float("nan")
+    if given != now:
+        raise NotKeyableError(f"{node['class_type']} no longer says of its changes what the prompt says")
+    return now
+
+
+async def _mark(kind: Any, name: str, node_id: str, node: Mapping[str, Any]) -> Any:
     try:
-        given = execution.get_input_data(node["inputs"], kind, "", None)[0]
+        given = execution.get_input_data(node["inputs"], kind, node_id, None)[0]
         as_list = getattr(kind, "INPUT_IS_LIST", False)
         answer = getattr(kind, name)(**{each: v if as_list else v[0] for each, v in given.items()})
         return [await answer if inspect.isawaitable(answer) else answer]
     except Exception:  # as the host does: a node that cannot say is never the same twice
         return float("nan")
+
+
+def _is_restless(mark: Any) -> bool:
+    """Say whether a change mark is not even equal to itself (NaN)."""
+    return any(each != each for each in (mark if isinstance(mark, list) else [mark]))
 
 
 def folders() -> Folders:
@@ -301,9 +323,9 @@ def folders() -> Folders:
     )
 
 
-def is_older(file: Any) -> bool:
-    """Say whether a file is as it was when the host started."""
-    return max(file.mtime_ns, file.ctime_ns) / 1e9 < LOADED_AT
+def are_older(files: Iterable[SeenFile]) -> bool:
+    """Say whether these files are as they were when the host started."""
+    return _PLACES.are_older(files)
 
 
 def version() -> str:
@@ -330,27 +352,23 @@ def pack_files(pack: str) -> Sequence[Path]:
     return []
 
 
+def patched_by(*, afresh: bool) -> tuple[str, ...]:
+    """Return the packs whose code stands in the place of the host's own; looked for once in each prompt."""
+    watch = _watch()
+    if watch.patched_by is None or afresh:
+        watch.patched_by = patching_packs(dict(sys.modules), folder_paths.get_folder_paths("custom_nodes"))
+    return watch.patched_by
+
+
 def environment() -> dict[str, Any]:
     """Return what the host runs on, as far as it changes numbers."""
     return {
         "installation": installation("comfyui"),
         "flags": live_flags(),
-        "arguments": {
-            name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NO_NUMBERS
-        },
+        "arguments": arguments_that_count(vars(args)),
         "device": str(model_management.get_torch_device()),
         "memory_mode": str(model_management.vram_state),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return sorted(str(_plain(each)) for each in value)
-    return str(value)
 
 
 class HostPlugin:

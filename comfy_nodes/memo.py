@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,15 +90,25 @@ class Memo:
         """By a node's class and literals: the files as they were when the host read them last, before us."""
         self._code: dict[str, str] = {}
         self._host: str | None = None
+        self._patches: dict[str, str] = {}
         self._environment: Mapping[str, Any] | None = None
 
     def is_of(self, runtime: Runtime) -> bool:
         return self._runtime is runtime
 
     async def ask(
-        self, dynprompt: Any, link: list[Any], options: Options, *, all_outputs: bool = False
+        self,
+        dynprompt: Any,
+        link: list[Any],
+        options: Options,
+        *,
+        all_outputs: bool = False,
+        has_run: bool = False,
     ) -> Question:
-        """Return what this link computes, or its whole node. Raises NotKeyableError, with the reason."""
+        """Return what this link computes, or its whole node. Raises NotKeyableError, with the reason.
+
+        Once it `has_run`, what the nodes may have changed meanwhile is looked at again.
+        """
         if self._settings.disable_cache or self._settings.debug:
             raise NotKeyableError("the cache is switched off in the settings")
         try:
@@ -108,11 +118,11 @@ class Memo:
                 link,
                 node_of=dynprompt.get_node,
                 class_of=host.node_class,
-                changed={node_id: await host.changed(dynprompt.get_node(node_id)) for node_id in order},
+                changed={each: await host.changed(each, dynprompt.get_node(each)) for each in order},
                 files_of=lambda name, literals: named_files(name, literals, folders),
                 trusted=frozenset(self._settings.trusted_packs),
             )
-            return self._question(described, options, all_outputs)
+            return self._question(described, options, all_outputs, host.patched_by(afresh=has_run))
         except NotKeyableError:
             raise
         except ModelError as error:  # a file or folder that cannot be read
@@ -121,7 +131,9 @@ class Memo:
             log.exception("zit_ext: the graph has no key")
             raise NotKeyableError(f"{type(error).__name__}: {error}") from error
 
-    def _question(self, described: Described, options: Options, all_outputs: bool) -> Question:
+    def _question(
+        self, described: Described, options: Options, all_outputs: bool, patched_by: Sequence[str]
+    ) -> Question:
         fields: dict[str, Any] = {
             "kind": "comfyui.node" if all_outputs else "comfyui.graph",
             "memo_schema": SCHEMA,
@@ -131,6 +143,8 @@ class Memo:
             "host": {"version": host.version(), "code": self._host_digest()},
             "namespace": options.namespace or self._settings.namespace,
         }
+        if patched_by:
+            fields["patched_by"] = {pack: self._patch_digest(pack) for pack in patched_by}
         if self._settings.consistency == "exact":
             fields["environment"] = self._unchanged_environment()
         seen = tuple((each.index, each.input, file) for each in described.files for file in look(each.path))
@@ -218,7 +232,7 @@ class Memo:
             signature = now.described.signatures[named.node]
             if name in READS_AFRESH and ran.get(named.node):
                 self._read[signature] = files
-            if all(host.is_older(file) for file in files) or name in CHECKS_CONTENT:
+            if host.are_older(files) or name in CHECKS_CONTENT:
                 continue
             if name in READS_AFRESH and self._read.get(signature) == files:
                 continue
@@ -302,6 +316,14 @@ class Memo:
             raise NotKeyableError(f"the files of the pack {pack} were not found")
         return self._digest_of_code(tuple(file for path in paths for file in look(path)), f"the pack {pack}")
 
+    def _patch_digest(self, pack: str) -> str:
+        """Return the digest of a pack's code alone: it may keep its settings beside it."""
+        if pack not in self._patches:  # what is imported stays as it was, as with the host
+            files = tuple(file for path in host.pack_files(pack) for file in look(path))
+            code = tuple(file for file in files if file.path.endswith(".py"))
+            self._patches[pack] = self._digest_of_code(code, f"the pack {pack}, which changes ComfyUI,")
+        return self._patches[pack]
+
     def _host_digest(self) -> str:
         if self._host is None:  # what is imported stays as it was: one look for each run of the host
             files = tuple(file for path in host.own_files() for file in look(path))
@@ -310,7 +332,7 @@ class Memo:
 
     def _digest_of_code(self, files: tuple[SeenFile, ...], whose: str) -> str:
         """Return the digest of code that is imported already."""
-        if any(not host.is_older(file) for file in files):
+        if not host.are_older(files):
             raise NotKeyableError(f"files of {whose} changed since ComfyUI started; start it again")
         identity = identity_of(files)
         if identity not in self._code:

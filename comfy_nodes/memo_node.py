@@ -134,7 +134,7 @@ class CacheAny(io.ComfyNode):
         if begun.question is not None and begun.work is not None:
             work = begun.work
             try:
-                now = await memo().ask(cls.hidden.dynprompt, _link(cls), options)
+                now = await memo().ask(cls.hidden.dynprompt, _link(cls), options, has_run=True)
                 cost = work.whole(now.nodes)
                 status = memo().keep(begun.question, now, value, cost=cost, ran=work.ran, options=options)
                 if status.stored:

@@ -18,7 +18,8 @@ from typing import Any
 from .graph import NotKeyableError
 
 _LONGEST_NAME = 1000
-_EMBEDDING = re.compile(r"embedding:([^\s,():]+)")
+_EMBEDDING = re.compile(r"embedding:\s*(\S*)")
+_LORA_TAG = re.compile(r"<(?:lora|lyco|hypernet):([^:>]+)")
 _EMBEDDING_ENDS = ("", ".safetensors", ".pt", ".bin")  # as comfy.sd1_clip.load_embed tries them
 _PLACES = re.compile(r"\s?\[(input|output|temp)\]$")
 
@@ -72,8 +73,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     if "embedding:" in text:
-        for embedding in _EMBEDDING.findall(text):
-            yield from _embedding(embedding, folders)
+        for word in _EMBEDDING.findall(text):
+            yield from _embedding(class_type, word, folders)
+    if "<" in text:
+        for name in _LORA_TAG.findall(text):
+            yield from _tagged(name, folders)
     if not text.strip("./ ") or len(text) > _LONGEST_NAME or "\n" in text or "\0" in text:
         return
     if text.startswith(("http://", "https://")):
@@ -105,10 +109,45 @@ def _is_there(path: str) -> bool:
         return False
 
 
-def _embedding(name: str, folders: Folders) -> Iterator[Path]:
+def _embedding(class_type: str, word: str, folders: Folders) -> Iterator[Path]:
+    """Yield each file that the host might take this for; it looks into all folders below.
+
+    Raises NotKeyableError if there is none: the name may be put together while the graph runs.
+    """
     places, _ = folders.models.get("embeddings", ((), frozenset()))
-    for ending in _EMBEDDING_ENDS:
-        yield from _in(places, name + ending)
+    below = [folder for place in places for folder, _, _ in os.walk(place, followlinks=True)]
+    found = dict.fromkeys(
+        path for name in _spellings(word) for end in _EMBEDDING_ENDS for path in _in(below, name + end)
+    )
+    if not found:
+        raise NotKeyableError(f"{class_type} names an embedding that was not found: embedding:{word}")
+    yield from found
+
+
+def _spellings(word: str) -> Iterator[str]:
+    """Yield what the name may be: weights, brackets and commas may be its own or those of the prompt."""
+    plain = re.sub(r"\\([()])", r"\1", word)
+    yield from dict.fromkeys(
+        name
+        for whole in (
+            plain,
+            re.split(r"[<\[]", plain, maxsplit=1)[0],
+            re.split(r"[():,<\[]", plain, maxsplit=1)[0],
+        )
+        for name in (whole, whole.strip(","), whole.rstrip(",)"), whole.rpartition(":")[0])
+        if name.strip("./")
+    )
+
+
+def _tagged(name: str, folders: Folders) -> Iterator[Path]:
+    """Yield each file that a tag such as <lora:name:1> may mean. Packs read these tags, the host does not."""
+    meant = os.path.basename(name.strip().replace("\\", "/")).lower()  # noqa: PTH119
+    places = [place for kind in ("loras", "hypernetworks") for place in folders.models.get(kind, ((),))[0]]
+    for place in places:
+        for folder, _, files in os.walk(place, followlinks=True):
+            for file in sorted(files):
+                if meant in (file.lower(), os.path.splitext(file)[0].lower()):  # noqa: PTH122
+                    yield Path(folder, file)
 
 
 def _starting_with(text: str, folders: Folders) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from typing import Any
@@ -136,6 +137,71 @@ def test_a_replaced_model_file_never_gives_the_old_answer(host):
     assert status(third).startswith("miss")
     assert host.notes() == ["loader 128"]
     assert third.texts("out") != first.texts("out")
+
+
+def test_a_change_mark_that_came_with_the_prompt_is_not_believed(host):
+    """Pictures carry the graph with its change marks, and programs send it again as they found it."""
+    picture = host.base / "input" / "marked.png"
+    picture.write_bytes(_png(10))
+    graph = cached({"class_type": "LoadImage", "image": "marked.png"})
+    graph["1"]["is_changed"] = [hashlib.sha256(picture.read_bytes()).hexdigest()]
+    first = run(host, graph)
+    assert status(first).startswith("miss")
+    picture.write_bytes(_png(200))
+    second = run_only_the_cache_again(host, graph)
+    assert second.texts("out") == first.texts("out")  # the host believes it
+    assert "no longer says of its changes what the prompt says" in status(second)
+
+    del graph["1"]["is_changed"]
+    third = run(host, graph)
+    assert third.texts("out") != first.texts("out")
+
+
+def test_what_the_host_holds_of_the_file_that_a_link_led_to_is_not_kept_under_another(host):
+    folder = host.base / "models" / "vae"
+    for name, byte in (("old.safetensors", b"\x20"), ("new.safetensors", b"\x60")):
+        (folder / name).write_bytes(byte * 64)
+    (folder / "now.safetensors").symlink_to("old.safetensors")
+    host.restart()  # all of them are older than this run
+    graph = cached({"class_type": "TestLoader", "vae_name": "now.safetensors"})
+    host.notes()
+    first = run(host, graph)
+    (folder / "now.safetensors").unlink()
+    (folder / "now.safetensors").symlink_to("new.safetensors")
+    second = run_only_the_cache_again(host, graph)
+    assert host.notes() == ["loader 32"]
+    assert second.texts("out") == first.texts("out")
+    assert "now.safetensors is newer than this run of ComfyUI" in status(second)
+
+    host.restart()
+    third = run(host, graph)
+    assert host.notes() == ["loader 96"]
+    assert third.texts("out") != first.texts("out")
+
+
+def test_a_pack_that_changes_comfyui_itself_is_in_the_key_of_every_graph(host):
+    graph = cached(slow(0.3125))
+    first = run(host, graph)
+    pack = host.base / "custom_nodes" / "zit_patching.py"
+    pack.write_text(
+        "import node_helpers\n"
+        "def pillow(fn, arg):\n"
+        "    return fn(arg)\n"
+        "node_helpers.pillow = pillow\n"
+        "NODE_CLASS_MAPPINGS = {}\n"
+    )
+    try:
+        host.restart()
+        host.notes()
+        assert status(run(host, graph)).startswith("miss")
+        assert host.notes() == ["slow 0.3125"]
+        assert status(run_again(host, graph)).startswith("hit")
+    finally:
+        pack.unlink()
+        host.restart()
+    again = run(host, graph)
+    assert status(again).startswith("hit")
+    assert again.texts("out") == first.texts("out")
 
 
 def test_what_is_never_the_same_twice_passes_through_with_the_reason(host):

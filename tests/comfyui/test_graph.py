@@ -134,7 +134,9 @@ def test_a_trusted_node_that_knows_its_id_keeps_it_in_the_key():
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    for name in ("loras/style.safetensors", "embeddings/mood.pt", "vae_approx/taesd_decoder.safetensors",
+    for name in ("loras/style.safetensors", "embeddings/mood.pt", "embeddings/old/rain.pt",
+                 "embeddings/fog(2).pt", "loras/people/Ann.safetensors",
+                 "vae_approx/taesd_decoder.safetensors",
                  "vae_approx/taesd_encoder.safetensors", "input/a.png", "input/batch/b.png",
                  "output/old.png", "loose/x.bin", "other/style.safetensors"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +155,14 @@ def folders(tmp_path: Path) -> Folders:
         ("LoraLoader", "style.safetensors", ["loras/style.safetensors", "other/style.safetensors"]),
         ("LoraLoader", "missing.safetensors", []),
         ("CLIPTextEncode", "a cat, (embedding:mood:1.2)\nin the rain", ["embeddings/mood.pt"]),
+        ("CLIPTextEncode", "a cat, embedding:rain, wet", ["embeddings/old/rain.pt"]),
+        ("CLIPTextEncode", "embedding: old/rain", ["embeddings/old/rain.pt"]),
+        ("CLIPTextEncode", "(embedding:mood.pt, embedding:rain:0.5)",
+         ["embeddings/mood.pt", "embeddings/old/rain.pt"]),
+        ("CLIPTextEncode", "embedding:fog\\(2\\) embedding:mood[a]",
+         ["embeddings/fog(2).pt", "embeddings/mood.pt"]),
+        ("Tags", "a face <lora:ann:0.8>\n<lora:style:1><lora:none:1>",
+         ["loras/people/Ann.safetensors", "loras/style.safetensors", "other/style.safetensors"]),
         ("VAELoader", "taesd", [f"vae_approx/taesd_{half}.safetensors" for half in ("decoder", "encoder")]),
         ("LoadImage", "a.png", ["input/a.png"]),
         ("LoadImage", "old.png [output]", ["output/old.png"]),
@@ -179,3 +189,9 @@ def test_a_path_a_list_of_names_and_a_name_in_a_mapping_count_too(folders, tmp_p
 def test_a_folder_or_an_address_is_refused(folders, text):
     with pytest.raises(NotKeyableError):
         list(named_files("Any", {"x": text}, folders))
+
+
+@pytest.mark.parametrize("text", ["a {style} embedding:{name}", "embedding:", "embedding:gone"])
+def test_an_embedding_whose_file_is_not_found_is_refused(folders, text):
+    with pytest.raises(NotKeyableError, match="embedding"):
+        list(named_files("StringReplace", {"x": text}, folders))

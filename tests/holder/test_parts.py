@@ -284,3 +284,42 @@ async def test_a_pipeline_that_cannot_share_has_its_own_and_both_are_counted(ren
     for source in "ab":
         await renderer.render(ask(source), quiet())
     assert renderer.holdings().vram_bytes == 202
+
+
+class Stuck(DevicePipeline):
+    """Its text encoder does not leave the device when it is asked to for the first time."""
+
+    stuck = True
+
+    def move(self, part, tier):
+        if self.stuck and part == "text_encoder" and tier is WeightTier.RAM and self.rendered_stages:
+            self.stuck = False
+            raise RuntimeError("the driver")
+        super().move(part, tier)
+
+    @property
+    def rendered_stages(self):
+        return any(tier is WeightTier.VRAM for tier in self.tiers.values())
+
+
+async def test_a_part_that_does_not_leave_costs_its_model_and_no_finished_picture(renderer_with, shelf):
+    shelf.kind = Stuck
+    renderer = renderer_with()
+    request = make_request(model=ModelRef(source="a", offload="model"))
+    assert (await renderer.render(request, quiet())).content
+    await until(lambda: shelf.unclosed() == 0)
+    assert renderer.holdings().models == ()
+    shelf.kind = DevicePipeline
+    assert (await renderer.render(request, quiet())).content
+    assert len(shelf.opened) == 2
+
+
+async def test_a_model_one_of_whose_parts_is_nobody_knows_where_is_read_anew(renderer_with, shelf):
+    shelf.kind = Stuck
+    renderer = renderer_with(vram_bytes=70)  # 40 + 60 + 1: the encoder has to make room
+    with pytest.raises(ModelError, match="the driver"):
+        await renderer.render(ask(), quiet())
+    await until(lambda: shelf.unclosed() == 0)
+    shelf.kind = DevicePipeline
+    assert (await renderer.render(ask(), quiet())).content
+    assert len(shelf.opened) == 2

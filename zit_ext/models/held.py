@@ -41,6 +41,8 @@ class Held:
     rendering: bool = False
     lent: set[str] = field(default_factory=set)
     """Parts that the render which runs now has had already; it may still want the others."""
+    lost: bool = False
+    """Where one of its parts is, nobody knows any more: it must not render again."""
 
     def expecting(self, parts: tuple[str, ...], request: Request) -> int:
         """Return the bytes that a stage needs beside its weights, about."""

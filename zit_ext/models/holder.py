@@ -6,6 +6,7 @@ step, and nothing needs a lock. What others want to know is in `snapshot`, a fro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Set
@@ -96,10 +97,14 @@ class Holder:
         try:
             return checked(held.pipeline.render(request, lending, watcher))
         finally:
-            lending.end()
-            held.rendering = False
-            held.used_at = self._clock()
-            self._publish()
+            try:
+                lending.end()
+            finally:
+                held.rendering = False
+                held.used_at = self._clock()
+                if held.lost:
+                    self.close([key])
+                self._publish()
 
     def settle(self, waited_for: Set[str]) -> None:
         """After a render: park what was asked for meanwhile, and come back within budget and time."""
@@ -127,12 +132,17 @@ class Holder:
         if held is None or held.model.offload != "none" or held.keep_alive == 0 or held.rendering:
             return
         held.used_at = self._clock()
-        for name, weights in held.parts.items():
-            lack = self._shortfall(weights.bytes, held.unseen.expecting(_USUAL))
-            if weights.tier is WeightTier.RAM and not lack:
+        try:
+            for name, weights in list(held.parts.items()):
+                lack = self._shortfall(weights.bytes, held.unseen.expecting(_USUAL))
+                if weights.tier is not WeightTier.RAM or lack:
+                    continue
                 self._make_room(weights.bytes, self.memory.device)
+                if self._held.get(key) is not held:
+                    return  # a host that was asked for room asked for some back, and this model had to go
                 self._move(weights, held, name, WeightTier.VRAM)
-        self._publish()
+        finally:
+            self._publish()
 
     def park(self, wanted_bytes: int) -> int:
         """Move idle parts off the device until so many bytes are freed; return how many were.
@@ -195,6 +205,8 @@ class Holder:
             for model in self.snapshot.models
         }
         for weights in self._weights():
+            if not weights.owners:
+                continue  # to park another one, its model was let go
             allowed = max(tiers[owner.key] for owner, _ in weights.owners)
             if allowed < WeightTier.VRAM and weights.tier is WeightTier.VRAM and not weights.leases:
                 self._park(weights)
@@ -218,7 +230,8 @@ class Holder:
             weights.used_at = self._clock()
             # In a low-memory mode the pipeline takes a part off the device itself, after its stage.
             if held.model.offload != "none" and not weights.leases:
-                self._park(weights)
+                with contextlib.suppress(Exception):  # logged; the stage is done, and its picture stays
+                    self._park(weights)
         self._publish()
         self._between_stages()
 
@@ -271,11 +284,13 @@ class Holder:
         try:
             self._move(weights, owner, name, WeightTier.RAM)
         except Exception:
-            # Nobody knows where it is now. What does not render is let go, and read anew when wanted.
-            if any(each.rendering for each in owners):
-                raise
+            # Nobody knows where it is now. It is let go, and read anew when wanted: what renders, after that.
             log.exception("parking %s of %r failed; the model is let go", name, owner.model.source)
+            for each in owners:
+                each.lost = True
             self.close([each.key for each in owners])
+            if weights.owners:
+                raise
 
     def _keep_ram_within(self, coming: int, sparing: Held | None = None) -> bool:
         """Close idle models until RAM holds what it may, and `coming` bytes; say whether it still lacks."""
@@ -330,7 +345,7 @@ class Holder:
             return None
         for other in self._held.values():
             weights = other.parts.get(part.name)
-            if weights is None or weights.identity != part.identity:
+            if weights is None or weights.identity != part.identity or other.lost:
                 continue
             if held.pipeline.adopt(part.name, other.pipeline):
                 return weights

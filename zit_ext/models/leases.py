@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..errors import ModelError
@@ -59,8 +59,9 @@ class Lending:
     def end(self) -> None:
         """Take back what the pipeline forgot to give back."""
         self._ended = True
-        for lease in list(self._open):
-            self._take_back(lease)
+        with ExitStack() as left:  # each of them, whatever goes wrong with another
+            for lease in self._open:
+                left.callback(self._take_back, lease)
 
     def _take_back(self, lease: _Lease) -> None:
         if lease not in self._open:

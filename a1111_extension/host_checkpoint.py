@@ -11,8 +11,6 @@ from typing import Any
 
 from modules import sd_models
 
-from zit_ext.errors import ZitError
-
 from . import host
 from .host_weights import is_forge
 
@@ -51,15 +49,15 @@ def bring_back() -> bool:
     global _away, _taken
     if not _taken:
         return False
-    _taken = False
     try:
         host.engine().park_blocking()
-    except ZitError as error:
+    except Exception as error:  # whatever it is: the webui's own job must find its model
         log.warning("zit_ext: the weights of Z-Image did not leave the device: %s", error)
     if _is_away():
         assert _away is not None
         sd_models.send_model_to_device(_away())
         _away = None
+    _taken = False  # not before: if there was no room, the next job tries again
     return True
 
 

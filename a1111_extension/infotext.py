@@ -41,7 +41,7 @@ def written(request: Request, *, prompt: str, model: str, sigmas: str, shift: fl
     if request.image is not None:
         values["Denoising strength"] = repr(float(request.strength))
     values[OURS] = repr(float(request.guidance))
-    if SIGMAS[sigmas]:
+    if SIGMAS.get(sigmas):
         values["Z-Image sigmas"] = sigmas
     if shift:
         values["Z-Image shift"] = repr(float(shift))

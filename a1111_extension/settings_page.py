@@ -11,8 +11,9 @@ from . import host
 log = logging.getLogger("zit_ext")
 
 SECTION = ("zit_ext", "Z-Image cache")
-_NAME_CODE = frozenset({"server_python", "plugin_dir"})
-"""What they name is run: whoever can reach the page may not choose it, only who owns the machine."""
+_NAME_CODE = frozenset({"server_python", "plugin_dir", "data_dir"})
+"""What they name is run (the Python that was set up lies in data_dir): whoever can reach the page may not
+choose it, only who owns the machine."""
 
 
 def register() -> None:

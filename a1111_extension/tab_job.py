@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from zit_ext.human import duration
 from zit_ext.records import InputImage, LoraRef, ModelRef, Outcome, Request, Result, SchedulerRef
 
 from . import host, host_tab, infotext, rendering, weights
+
+log = logging.getLogger("zit_ext")
 
 Shown = tuple[Any, str, str, str]
 """Gallery, generation info (JSON), infotext and log (HTML): the outputs of the webui's panel."""
@@ -50,6 +53,8 @@ class Made:
     result: Result
     text: str
     image: Any
+    not_saved: str = ""
+    """Why the webui could not save it."""
 
 
 def generate(task: str, form: Form) -> Shown:
@@ -82,25 +87,40 @@ def requests_of(form: Form) -> list[Request]:
     prompt, loras = without_loras(form.prompt or "")
     config = dict(infotext.SIGMAS.get(form.sigmas, {}))
     if form.shift:
-        config["shift"] = float(form.shift)
+        config["shift"] = _number("shift", form.shift)
     request = Request(
         prompt=prompt,
         negative_prompt=form.negative_prompt or "",
         seed=_seed(form.seed),
-        width=int(form.width),
-        height=int(form.height),
-        steps=int(form.steps),
-        guidance=float(form.guidance),
+        width=_whole("width", form.width),
+        height=_whole("height", form.height),
+        steps=_whole("steps", form.steps),
+        guidance=_number("guidance", form.guidance),
         model=ModelRef(source=weights.model(form.model)),
         scheduler=SchedulerRef(config=config),
         loras=tuple(
             LoraRef(source=weights.lora(each["source"]), strength=each["strength"]) for each in loras
         ),
         image=None if form.image is None else _input(form.image),
-        strength=float(form.strength),
+        strength=_number("strength", form.strength),
         namespace=engine.settings.namespace,
     )
-    return policy.batch_of(engine.engine.at_the_door(request), int(form.count))
+    return policy.batch_of(engine.engine.at_the_door(request), _whole("count", form.count))
+
+
+def _number(field: str, value: Any) -> float:
+    """Return a number of a slider, whose field may be empty. Raises RequestError."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RequestError(field, value, "give a number") from None
+
+
+def _whole(field: str, value: Any) -> int:
+    try:
+        return int(_number(field, value))
+    except (ValueError, OverflowError):
+        raise RequestError(field, value, "give a whole number") from None
 
 
 def _seed(text: Any) -> int:
@@ -143,20 +163,24 @@ def _made(form: Form, result: Result) -> Made:
         result.request, prompt=form.prompt or "", model=model, sigmas=form.sigmas, shift=form.shift
     )
     image = host_tab.picture(result.pixels())
-    host_tab.save(image, text, seed=result.request.seed, prompt=result.request.prompt)
+    try:
+        host_tab.save(image, text, seed=result.request.seed, prompt=result.request.prompt)
+    except (OSError, ValueError) as error:  # a full disk; a format that cannot be so large
+        log.warning("a picture is shown, but could not be saved: %s", error)
+        return Made(result, text, image, not_saved=f"it could not be saved: {error}")
     return Made(result, text, image)
 
 
 def _shown(made: Sequence[Made], words: Sequence[str]) -> Shown:
-    log = "".join(_line(each.result) for each in made)
-    log += "".join(f'<p class="zit-warning">{html.escape(each)}</p>' for each in words)
+    said = "".join(_line(each) for each in made)
+    said += "".join(map(_warning, words))
     if not made:
-        return None, "", "", f'<div class="zit-answers">{log}</div>'
+        return None, "", "", f'<div class="zit-answers">{said}</div>'
     return (
         [each.image for each in made],
         json.dumps(_told(made), ensure_ascii=False),
         host_tab.as_html(made[0].text),
-        f'<div class="zit-answers">{log}</div>',
+        f'<div class="zit-answers">{said}</div>',
     )
 
 
@@ -184,9 +208,9 @@ def _told(made: Sequence[Made]) -> dict[str, Any]:
     }
 
 
-def _line(result: Result) -> str:
+def _line(made: Made) -> str:
     """Return what became of one picture: each word by itself, so that the webui can translate it."""
-    status = result.status
+    result, status = made.result, made.result.status
     parts = [f'<b class="zit-{status.outcome.value}">{status.outcome.value}</b>']
     if status.outcome is Outcome.HIT:
         parts.append(f"<span>{status.tier.value}</span>")
@@ -198,8 +222,13 @@ def _line(result: Result) -> str:
     parts.append(f"<span>seed</span> <span>{result.request.seed}</span>")
     if status.detail:
         parts.append(f"<span>{html.escape(status.detail)}</span>")
-    warnings = "".join(f'<p class="zit-warning">{html.escape(each)}</p>' for each in result.warnings)
-    return f'<p class="zit-answer" title="{html.escape(status.key or "")}">{" ".join(parts)}</p>{warnings}'
+    warnings = [*result.warnings, *([made.not_saved] if made.not_saved else [])]
+    line = f'<p class="zit-answer" title="{html.escape(status.key or "")}">{" ".join(parts)}</p>'
+    return line + "".join(map(_warning, warnings))
+
+
+def _warning(words: str) -> str:
+    return f'<p class="zit-warning">{html.escape(words)}</p>'
 
 
 def _time(seconds: float) -> str:

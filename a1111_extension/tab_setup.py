@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,8 @@ from zit_ext.model_server.provisioned import folder_of
 from zit_ext.model_server.provisioning import Progress, Steps, provision
 
 from . import host, readiness
+
+log = logging.getLogger("zit_ext")
 
 
 def build(name_of: Callable[[str], str]) -> None:
@@ -83,6 +86,9 @@ class _Run(threading.Thread):
                     return
         except ServerError as error:
             self.shown = _html([*said, str(error)], failed=True)
+        except Exception as error:  # nobody else would tell: the page goes on showing the last step
+            log.exception("rendering could not be set up")
+            self.shown = _html([*said, f"{type(error).__name__}: {error}"], failed=True)
         finally:
             self._steps.close()  # what runs for it ends
 
@@ -94,7 +100,7 @@ def _html(lines: list[str], step: Progress | None = None, *, failed: bool = Fals
     bar = ""
     if step is not None and step.total_bytes and step.done_bytes:
         part = min(100.0, 100 * step.done_bytes / step.total_bytes)
-        words = f"{step.done_bytes / 1e6:,.0f} MB of about {step.total_bytes / 1e6:,.0f} MB"
+        words = f"{step.done_bytes / 1e6:,.0f} MB of at most {step.total_bytes / 1e6:,.0f} MB"
         bar = f'<div class="zit-bar"><div style="width:{part:.1f}%"></div></div><p>{words}</p>'
     kind = "zit-setup error" if failed else "zit-setup"
     return f'<div class="{kind}">{"".join(f"<p>{html.escape(each)}</p>" for each in lines)}{bar}</div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +49,20 @@ def test_its_next_job_gives_the_webui_its_device_back(webui, told):
     assert told.moves[1:] == ["ours leave", "the webui's returns"]
 
 
+def test_without_room_for_it_the_next_job_tries_again(webui, told, monkeypatch):
+    def full(moved: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    told.checkpoint.free()
+    with monkeypatch.context() as patch:
+        patch.setattr(told.models, "send_model_to_device", full)
+        with pytest.raises(RuntimeError):
+            webui.script.before_process(webui.job())
+    webui.script.before_process(webui.job())
+
+    assert told.moves[-1] == "the webui's returns"
+
+
 def test_without_a_checkpoint_nothing_is_loaded_only_to_be_moved(told):
     told.models.model_data.sd_model = None
     assert not told.checkpoint.free()
@@ -72,9 +87,14 @@ def test_a_webui_that_moves_its_models_by_itself_is_asked_to(told):
     assert told.moves == ["the webui's is unloaded", "ours leave"]
 
 
-def test_a_model_server_that_is_lost_does_not_keep_the_checkpoint_away(told, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [ServerError("the model server was lost", "see its log"), CancelledError(), ValueError("x")],
+    ids=repr,
+)
+def test_a_model_server_that_is_lost_does_not_keep_the_checkpoint_away(told, monkeypatch, error):
     def lost() -> None:
-        raise ServerError("the model server was lost", "see its log")
+        raise error
 
     told.checkpoint.free()
     monkeypatch.setattr(told.engine, "park_blocking", lost)

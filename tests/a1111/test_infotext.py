@@ -99,3 +99,10 @@ def test_nonsense_changes_no_field_to_nonsense(nonsense):
 def test_what_the_scheduler_can_be_asked_for_is_a_config_of_its_own_fields():
     for config in infotext.SIGMAS.values():
         assert SchedulerRef(config=config).config == config
+
+
+@pytest.mark.parametrize("sigmas", ["", None, "of another version"])
+def test_no_choice_of_sigmas_is_as_the_model(sigmas):
+    text = told(Request(prompt="a fox", seed=1), prompt="a fox", sigmas=sigmas)
+
+    assert infotext.read(parse(text))["sigmas"] == "as the model"

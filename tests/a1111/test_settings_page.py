@@ -21,6 +21,7 @@ def test_the_settings_page_shows_every_setting_but_those_that_name_code(webui):
     assert {f"zit_{each.name}" for each in Settings.described()} - shown.keys() == {
         "zit_server_python",
         "zit_plugin_dir",
+        "zit_data_dir",
     }
     assert shown["zit_native_cache"].default is False
     assert all(each.details["restrict_api"] for name, each in shown.items() if name != "zit_native_cache")

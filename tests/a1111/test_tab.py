@@ -219,6 +219,33 @@ def test_what_cannot_be_is_said_by_the_field_and_costs_nothing(tab, wrong, words
     assert "Traceback" not in said
 
 
+def test_a_field_that_is_empty_is_named(webui, tab):
+    tab.small("nothing in it")
+    tab.page.locator("#zit_steps input[type=number]").first.fill("")
+    tab.begin(
+        by="document.querySelector('#zit_generate').click()"
+    )  # as a key does: the field keeps the focus
+    said = tab.answer()
+
+    assert "steps = None: give a number" in said
+
+
+def test_a_picture_that_cannot_be_saved_is_shown_all_the_same(webui, tab):
+    outputs = webui.folder / "outputs"
+    outputs.mkdir(exist_ok=True)
+    aside = outputs.rename(webui.folder / "aside")
+    outputs.write_text("in the way")
+    try:
+        said = [tab.small("nowhere to go", seed=8).generate() for _ in range(2)]
+    finally:
+        outputs.unlink()
+        aside.rename(outputs)
+
+    assert [each.split()[0] for each in said] == ["miss", "hit"]
+    assert all("could not be saved" in each for each in said)
+    assert len(tab.pictures()) == 1
+
+
 def test_the_webuis_own_checkpoint_makes_room_for_a_render_and_not_for_a_hit(webui, tab):
     def bring_back() -> None:
         tab.press("bring_back")

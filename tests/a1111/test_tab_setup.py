@@ -22,7 +22,7 @@ def setup(webui: Any) -> Any:
 class Provisioning:
     """Says what a test gives it, one step for each `go`."""
 
-    def __init__(self, *steps: Progress | ServerError) -> None:
+    def __init__(self, *steps: Progress | Exception) -> None:
         self.steps = steps
         self.go = threading.Semaphore(0)
         self.begun = self.closed = 0
@@ -32,7 +32,7 @@ class Provisioning:
         try:
             for each in self.steps:
                 assert self.go.acquire(timeout=60)
-                if isinstance(each, ServerError):
+                if isinstance(each, Exception):
                     raise each
                 yield each
         finally:
@@ -71,7 +71,7 @@ def test_the_plan_then_the_bytes_then_that_it_is_ready(setup, monkeypatch):
     work.go.release()
     until(shown, "plan: An environment is made. The download is about 1.4 GB")
     work.go.release()
-    half = until(shown, "700 MB of about 1,400 MB")
+    half = until(shown, "700 MB of at most 1,400 MB")
     work.go.release()
     last = list(shown)[-1]
 
@@ -105,6 +105,17 @@ def test_what_went_wrong_is_said_with_its_remedy_and_the_button_works_again(setu
     assert all("the index &lt;b&gt; does not answer" in each and "be online" in each for each in said)
     assert all('class="zit-setup error"' in each for each in said)
     assert work.begun == 2
+
+
+def test_a_fault_that_nobody_thought_of_is_shown_too(setup, monkeypatch, caplog):
+    work = Provisioning(PLAN, ValueError("a strange <answer>"))
+    monkeypatch.setattr(setup, "provision", work)
+    work.go.release(2)
+    said = list(setup._set_up())[-1]
+
+    assert 'class="zit-setup error"' in said
+    assert "ValueError: a strange &lt;answer&gt;" in said
+    assert "could not be set up" in caplog.text
 
 
 def test_a_python_that_renders_but_for_a_package_that_we_lend_it_is_set_up_first(

@@ -162,7 +162,7 @@ class Dispatcher:
                 self.line.remove(ticket)
                 self._start(self._warm(ticket))
         if self.loading is None:
-            self._maybe_load(held, here, waited_for)
+            self._maybe_load(held, here)
         elif self.loading.key not in waited_for and not waited_for <= here:
             # It may hang, or take minutes; weights that somebody waits for come first.
             self._loader.give_up()
@@ -179,13 +179,18 @@ class Dispatcher:
         )
         if chosen is None or chosen.wish is None:
             return
+        self.running, self._current = chosen, chosen.key  # before it leaves the line: see `_wanted`
         self.line.take(chosen, now)
-        self.running, self._current = chosen, chosen.key
         if self._owed == chosen.key:
             self._owed = None
         self._start(self._render(chosen, chosen.wish))
 
-    def _maybe_load(self, held: Holdings, here: frozenset[str], waited_for: frozenset[str]) -> None:
+    def _wanted(self) -> frozenset[str]:
+        """Return the weights that somebody waits for, or renders with, begun or not. From any thread."""
+        waited_for = self.line.keys()
+        return waited_for if (running := self.running) is None else waited_for | {running.key}
+
+    def _maybe_load(self, held: Holdings, here: frozenset[str]) -> None:
         """Start to read the weights of the first in line whose are not here.
 
         At once, where that disturbs nobody. Where it closes a model that others wait for, when their
@@ -199,17 +204,18 @@ class Dispatcher:
             return
         close: tuple[str, ...] = ()
         if target.key in self._sizes:
+            wanted = self._wanted()
             plan = placement.plan_load(
                 held,
                 self._holder.budget,
                 expected_bytes=self._sizes[target.key],
-                wanted=waited_for,
+                wanted=wanted,
                 now=self._clock(),
                 one_memory=self._holder.memory.is_ram,
             )
             first = self.line.choose(now, current=self._current, owed=self._owed)
             its_turn = self.running is None and first is not None and first.key == target.key
-            if not (plan.fits or self.running is None) or not (its_turn or waited_for.isdisjoint(plan.close)):
+            if not (plan.fits or self.running is None) or not (its_turn or wanted.isdisjoint(plan.close)):
                 self._prefetcher.begin(target.model)
                 return
             close = plan.close
@@ -282,6 +288,7 @@ class Dispatcher:
 
     async def _warm(self, ticket: Ticket) -> None:
         self._warming[ticket.number] = ticket.model.source
+        warmed: ZitError | None = EngineClosedError("the renderer was closed before the weights were there")
         try:
             warmed = await self._thread.run_soon(
                 outcome,
@@ -292,7 +299,7 @@ class Dispatcher:
             )
         finally:
             del self._warming[ticket.number]
-        self._dismiss(ticket, warmed)
+            self._dismiss(ticket, warmed)
         self._plan_expiry()
 
     async def _render(self, ticket: Ticket, wish: Wish) -> None:
@@ -324,7 +331,9 @@ class Dispatcher:
             log.warning("%s; the picture was rendered all the same", settled, exc_info=settled)
 
     def _put_back(self, ticket: Ticket) -> None:
-        if ticket.outcome.done():
+        if self.closed:
+            self._dismiss(ticket, EngineClosedError("the renderer was closed before this one's turn"))
+        elif ticket.outcome.done():
             ticket.ended.set()
         else:
             self.line.add(ticket)
@@ -352,7 +361,8 @@ class Dispatcher:
             self._expiry = later(max(seconds, 0.01), lambda: self._start(self._expire()))
 
     async def _expire(self) -> None:
+        # Whoever asks until the thread comes to it, is heard.
         await self._thread.run_soon(
-            outcome, "parking", self._holder.memory.device, self._holder.expire, self.line.keys()
+            outcome, "parking", self._holder.memory.device, lambda: self._holder.expire(self._wanted())
         )
         self._plan_expiry()

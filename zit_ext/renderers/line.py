@@ -93,8 +93,8 @@ class Line:
         return True
 
     def keys(self) -> frozenset[str]:
-        """Return which weights are waited for."""
-        return frozenset(ticket.key for ticket in self._tickets)
+        """Return which weights are waited for. From any thread."""
+        return frozenset(ticket.key for ticket in self)
 
     def choose(
         self,

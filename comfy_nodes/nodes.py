@@ -13,7 +13,7 @@ from . import badges, cache_provider, host, panel
 from .convert import to_image, to_requests, to_status
 from .describing import LORAS, MODEL, SCHEDULER, VAE, Lora, Model, Scheduler, Vae
 from .memo_node import CacheAny
-from .missing import told_how_to_add
+from .missing import told_what_to_do
 from .progress import Progress
 from .queueing import Queued
 from .weights import Preload, Unload
@@ -99,7 +99,7 @@ class Generate(io.ComfyNode):
         requests = to_requests(inputs)
         progress = Progress(len(requests))
         try:
-            with told_how_to_add(host.engine().settings):
+            with told_what_to_do(host.engine().settings):
                 results = host.engine().generate_many_blocking(requests, progress, progress.interrupted)
         except (CancelledError, GenerationStoppedError):
             host.raise_if_interrupted()  # the host's own way to end a prompt

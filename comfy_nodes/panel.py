@@ -18,7 +18,7 @@ from zit_ext.renderers.several import InThisProcess
 from zit_ext.runtime import Runtime
 
 from . import host, queueing
-from .missing import told_how_to_add
+from .missing import told_what_to_do
 from .progress import Progress
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Rendering:
 
         def on_hosts_thread() -> Result:
             progress = Progress(1, watcher)
-            with told_how_to_add(runtime.settings):
+            with told_what_to_do(runtime.settings):
                 result = runtime.generate_blocking(request, progress, progress.interrupted)
             progress.show()
             return result
@@ -111,7 +111,7 @@ class Rendering:
             return
 
         def on_hosts_thread() -> None:
-            with told_how_to_add(runtime.settings):
+            with told_what_to_do(runtime.settings):
                 runtime.preload_blocking(model, host.interrupted)
 
         await queueing.in_hosts_queue(on_hosts_thread)

@@ -8,7 +8,7 @@ from zit_ext import ModelRef
 
 from . import host
 from .describing import ANYTHING, MODEL
-from .missing import told_how_to_add
+from .missing import told_what_to_do
 
 io = host.io
 
@@ -37,7 +37,7 @@ class Preload(io.ComfyNode):
     def execute(cls, zit_model=None):
         model = zit_model or ModelRef()
         try:
-            with told_how_to_add(host.engine().settings):
+            with told_what_to_do(host.engine().settings):
                 host.engine().preload_blocking(model, host.interrupted)
         except CancelledError:
             host.raise_if_interrupted()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +130,25 @@ def test_weights_that_are_not_there_are_named_with_a_remedy(host):
     ran = host.run(picture("no-such-model-anywhere"))
     assert ran.ending == "execution_error"
     assert "no weights for 'no-such-model-anywhere'" in ran.error
+
+
+def test_who_has_no_weights_is_told_what_to_do_in_this_host(host):
+    ran = host.run(picture("Tongyi-MAI/Z-Image-Turbo"))
+    assert ran.error.startswith("the weights of Tongyi-MAI/Z-Image-Turbo are not on this computer: download")
+    assert "-m zit_ext.models.download Tongyi-MAI/Z-Image-Turbo` (20 GB)" in ran.error
+    command = re.search(r"in (\S+), run `(\S+) -m zit_ext", ran.error)
+    assert command is not None
+    assert (Path(command[1]) / "zit_ext" / "models" / "download.py").exists()
+    assert Path(command[2]).exists()
+
+    own = host.base / "models" / "diffusion_models" / "z_image_turbo_bf16.safetensors"
+    own.parent.mkdir(exist_ok=True)
+    own.write_bytes(b"x")
+    try:
+        ran = host.run(picture("Tongyi-MAI/Z-Image-Turbo"))
+    finally:
+        own.unlink()
+    assert "ComfyUI has z_image_turbo_bf16.safetensors: choose it in a Z-Image model node" in ran.error
 
 
 def test_the_statistics_node_tells_what_was_saved(host, tiny_model):

@@ -284,3 +284,12 @@ def test_close_gives_the_memory_back_to_the_system(tmp_path, ask, render):
     assert size > 100_000_000
     assert held > 0.9 * size
     assert kept < 0.2 * size
+
+
+def test_a_part_that_was_left_half_way_is_moved_whole():
+    import torch
+
+    half = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    half[0].to("meta")  # as far as the move came that failed
+    zimage_placement.Placement({"vae": half}, "meta", "none").move("vae", WeightTier.VRAM)
+    assert {str(each.device) for each in half.parameters()} == {"meta"}

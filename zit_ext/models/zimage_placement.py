@@ -64,9 +64,9 @@ class Placement:
 
     def _put(self, part: str, where: str) -> None:
         module = self._modules[part]
-        if part in self._streamed or str(_place_of(module)) == where:
-            return
-        module.to(where)
+        # All of it, and not its first tensor: a move that failed half way left the rest where it was.
+        if part not in self._streamed and _places_of(module) != {where}:
+            module.to(where)
 
 
 def stream_in_groups(modules: Mapping[str, Any], device: str) -> None:
@@ -95,5 +95,5 @@ def stop_streaming(modules: Mapping[str, Any]) -> None:
                 registry.remove_hook("group_offloading", recurse=False)
 
 
-def _place_of(module: Any) -> Any:
-    return next(module.parameters()).device
+def _places_of(module: Any) -> set[str]:
+    return {str(each.device) for each in (*module.parameters(), *module.buffers())}

@@ -31,6 +31,7 @@ from modules import (
 from zit_ext import Settings
 from zit_ext.errors import SettingError
 from zit_ext.runtime import Runtime
+from zit_ext.shared_runtime import running
 from zit_ext.shared_runtime import shared as shared_runtime
 
 __all__ = ["Script", "always_visible", "script_callbacks"]
@@ -64,8 +65,8 @@ def settings() -> tuple[Settings, list[str]]:
 
 
 def engine() -> Runtime:
-    """Return this process's engine, started at the first call."""
-    return shared_runtime(settings=settings()[0], label=LABEL)
+    """Return this process's engine, started at the first call: settings are read then alone."""
+    return running() or shared_runtime(settings=settings()[0], label=LABEL)
 
 
 def is_switched_on() -> bool:
@@ -210,6 +211,9 @@ def _programs_in(folder: str) -> list[list[Any]]:
 
 # The seam
 
+Conditions = dict[str, list[Any]]
+"""Encoded prompts, and what the webui compares to know them again, by the names of a job's attributes."""
+
 
 def decode(p: Any, samples: Any) -> Any:
     """Return decoded samples, decoded as the webui would have done it after `p.sample`."""
@@ -222,16 +226,21 @@ def decode(p: Any, samples: Any) -> Any:
         )
 
 
-def forget_conditions(p: Any) -> None:
-    """Have this job encode its prompts itself.
+def no_conditions(p: Any) -> Conditions:
+    """Return empty lists in the place of those in which the webui keeps encoded prompts from job to job."""
+    names = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")
+    # Forge's are longer by what the encoding told the infotext.
+    return {name: [None] * len(getattr(p, name)) for name in names if hasattr(p, name)}
 
-    The webui keeps encoded prompts from job to job, and does not ask whether a LoRA's file, an embedding
-    or an option of the tokenizer has changed since.
+
+def use_conditions(p: Any, kept: Conditions) -> None:
+    """Have this job look for its encoded prompts here, and keep them here.
+
+    Of those that it keeps itself, the webui does not ask whether a LoRA's file, an embedding or an option
+    of the tokenizer has changed since.
     """
-    for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
-        if hasattr(p, name):
-            # Forge's are longer by what the encoding told the infotext.
-            setattr(p, name, [None] * len(getattr(p, name)))
+    for name, each in kept.items():
+        setattr(p, name, each)
 
 
 def stacked(samples: Any) -> Any:

@@ -66,8 +66,8 @@ class NativeCache(host.Script):
     """The checkbox under txt2img, and what it does to a job."""
 
     _job_started: float | None = None
-    _encoded: tuple[Any, bytes] | None = None
-    """The job (held weakly) whose conditions are fresh, and what they were made with."""
+    _encoded: tuple[Any, bytes, host.Conditions | None] = (None, b"", None)
+    """Who made conditions last (the job, held weakly), what they were made with, and they themselves."""
 
     def title(self):
         return "Z-Image cache: keep results of txt2img"
@@ -103,11 +103,17 @@ class NativeCache(host.Script):
                 Batch(p, self).begin()
 
     def have_fresh_conditions(self, p: Any, asked: Question) -> None:
-        """See to it that this batch's conditions are none of an earlier job, or of other weights."""
+        """See to it that this batch's conditions are none of other weights; the seed alone may differ."""
         made_with = asked.conditions()
-        if self._encoded is None or self._encoded[0]() is not p or self._encoded[1] != made_with:
-            host.forget_conditions(p)
-            self._encoded = (weakref.ref(p), made_with)
+        job, before, kept = self._encoded
+        if before == made_with and job() is p:
+            return
+        # Where encoding tells the infotext something, a job that does not encode would not say it.
+        for_others = not asked.may_write_infotext and host.options().get("persistent_cond_cache", True)
+        if kept is None or before != made_with or not for_others:
+            kept = host.no_conditions(p)
+        host.use_conditions(p, kept)
+        self._encoded = (weakref.ref(p), made_with, kept if for_others else None)
 
 
 class Batch:

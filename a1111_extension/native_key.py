@@ -79,9 +79,11 @@ class Question:
     """What must be the same after the render: options and precision."""
 
     def conditions(self) -> bytes:
-        """Return what the encoded prompts depend on, but for the prompts."""
+        """Return what the encoded prompts depend on: all but the seeds."""
         words = [f"{each.path} {each.stat_words}" for each in self.files.values()]
-        return self.checked + canonical_bytes([words, self.fields["embeddings"]])
+        job = {name: each for name, each in self.fields["job"].items() if name not in ("seeds", "subseeds")}
+        others = {name: each for name, each in self.fields.items() if name not in ("job", "noise_seeds")}
+        return self.checked + canonical_bytes([words, job, others])
 
     def fingerprint(self, digests: Mapping[SeenFile, str]) -> Fingerprint | None:
         """Return the identity, None while one of the files is not hashed yet."""
@@ -97,8 +99,10 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
     To be asked when prompts, seeds and LoRAs are final: where the webui sets up the conditions.
     """
     try:
-        _must_be_ordinary(p)
         options = host.options()
+        _must_be_ordinary(p, options)
+        option_fields = convert.option_fields(options, host.OPTION_PREFIX)
+        precision = host_weights.precision()
         files, weights = _weights(p, provenance)
         texts = _texts(p)
         vectors = host_weights.embeddings()
@@ -115,12 +119,12 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
             "token_merging": [p.get_token_merging_ratio(), p.get_token_merging_ratio(for_hr=True)],
             "sampled_by": [type(p).__qualname__, type(p).sample.__module__, type(p).setup_conds.__module__],
             "scripts": _script_fields(p, ours),
-            "options": convert.option_fields(options, host.OPTION_PREFIX),
+            "options": option_fields,
             "command_line": convert.command_line_fields(host.command_line()),
             "weights": weights,
             "embeddings": convert.spelled({name: vectors[name] for name in named}),
             "webui": list(_versions),
-            "precision": host_weights.precision(),
+            "precision": precision,
             "environment": torch_environment.record({}, host_weights.device()),
             "packages": _packages_digest(),
         }
@@ -128,7 +132,7 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
             fields,
             files,
             may_write_infotext=bool(named) or _encoding_tells(options, texts),
-            checked=state(),
+            checked=_checked(option_fields, precision),
         )
     except convert.UnspellableError as error:
         raise BypassedError("unhashable", f"{error}, which cannot be part of a key") from error
@@ -138,12 +142,14 @@ def question(p: Any, ours: Any, provenance: Provenance) -> Question:
 
 def state() -> bytes:
     """Return what a render must not have changed: options, precision and torch's switches."""
-    options = convert.option_fields(host.options(), host.OPTION_PREFIX)
-    return canonical_bytes([options, host_weights.precision(), torch_environment.live_flags()])
+    return _checked(convert.option_fields(host.options(), host.OPTION_PREFIX), host_weights.precision())
 
 
-def _must_be_ordinary(p: Any) -> None:
-    options = host.options()
+def _checked(options: Mapping[str, FieldValue], precision: Mapping[str, str]) -> bytes:
+    return canonical_bytes([options, precision, torch_environment.live_flags()])
+
+
+def _must_be_ordinary(p: Any, options: Mapping[str, Any]) -> None:
     if p.firstpass_image is not None:
         # Its latents are drawn from a generator that nobody has seeded.
         raise BypassedError("hires_of_picture", "hires of a finished picture differs from run to run")

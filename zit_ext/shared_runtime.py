@@ -14,6 +14,12 @@ _shared: Runtime | None = None
 _birth = threading.Lock()
 
 
+def running() -> Runtime | None:
+    """Return this process's runtime if it has been started and is open."""
+    with _birth:
+        return _shared if _shared is not None and _shared.is_open else None
+
+
 def shared(
     host_plugins: Mapping[str, object] | None = None,
     settings: Settings | None = None,

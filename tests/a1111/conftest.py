@@ -36,7 +36,7 @@ class Webui:
         memo = digests.Digests(folder / "memo", clock=lambda: time.time() + 100)
         monkeypatch.setattr(self.keeping, "_digests", lambda: memo)
         # The job's class knows its webui, so that a job's attributes are those of the real one.
-        self._job = type("Txt2Img", (Txt2Img,), {"webui": self.fake})
+        self._job = type("Txt2Img", (Txt2Img,), {"webui": self.fake, "cached_c": [None, None]})
         self.process = process_images
         self.script = self.add(self.native_cache.NativeCache(), [True], builtin="extensions/zit_ext")
         self.native_cache.register()

@@ -279,6 +279,7 @@ class Txt2Img:
         self.extra_generation_params = {}
         self.comments = {}
         self.sampler = None
+        self.cached_c = type(self).cached_c
         self.c = None
         self.script_args_value = [0]
         self.scripts_value = Runner()
@@ -305,16 +306,14 @@ class Txt2Img:
     def get_token_merging_ratio(self, for_hr: bool = False) -> float:
         return 0.0
 
-    cached_c: tuple[Any, Any] = (None, None)
-    """Of the last job that has not its own; like the webui's, it asks for prompts only."""
+    cached_c: list[Any]
+    """Shared by all jobs, and filled in place; like the webui's, it asks for prompts only."""
 
     def setup_conds(self) -> None:
         if self.cached_c[0] != self.prompts:
             self.webui.encodes += 1
             weights = [each for each, _ in self.webui.applied()]
-            encoded = (self.prompts, f"conditions of {self.prompts[0]} {weights}")
-            owner = self if "cached_c" in vars(self) else type(self)
-            owner.cached_c = encoded
+            self.cached_c[:] = [self.prompts, f"conditions of {self.prompts[0]} {weights}"]
         self.c = self.cached_c[1]
 
     def sample(self, **arguments: Any) -> Any:

@@ -125,7 +125,8 @@ def test_what_the_batches_before_have_left_in_the_job_costs_no_hit(forge):
 
 def test_the_conditions_that_forge_keeps_are_emptied_in_its_own_shape(forge):
     job = forge.job(cached_c=["prompts", "conditions", {"Emphasis": "No norm"}])
-    sys.modules["a1111_extension.host"].forget_conditions(job)
+    host = sys.modules["a1111_extension.host"]
+    host.use_conditions(job, host.no_conditions(job))
 
     assert job.cached_c == [None, None, None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .native_jobs import outcome, reason
+from .native_jobs import embed, lora, outcome, reason
 
 pytestmark = pytest.mark.pipeline  # for torch
 
@@ -81,6 +81,49 @@ def test_the_conditions_of_a_job_are_encoded_once_for_all_its_batches(webui):
     webui.run(n_iter=3)
 
     assert webui.fake.encodes == before + 1
+
+
+def test_jobs_that_differ_by_their_seed_alone_encode_their_prompts_once(webui):
+    before = webui.fake.encodes
+    jobs = [webui.run(seed=each) for each in (1, 2, 3)]
+
+    assert [outcome(each) for each in jobs] == ["miss"] * 3
+    assert webui.fake.encodes == before + 1
+
+
+@pytest.mark.parametrize("forgets", [{"persistent_cond_cache": False}, {"emphasis": "No norm"}], ids=repr)
+def test_a_webui_that_forgets_encoded_prompts_or_tells_of_them_encodes_for_each_job(webui, forgets):
+    webui.fake.options.data |= forgets
+    before = webui.fake.encodes
+    for seed in (1, 2):
+        webui.run(seed=seed, prompt="a (red:1.2) cat")
+
+    assert webui.fake.encodes == before + 2
+
+
+def test_encoded_prompts_of_other_weights_are_never_used(start):
+    """Whatever came before, a picture is that of a webui that has just been started."""
+
+    def change(webui, step):
+        if step == "embedding":
+            embed(webui, "cat", [2.0])
+        return lora(webui) if step == "lora" else {}
+
+    steps = ("first", "lora", "again", "embedding", "again")
+    webui = start()
+    seen = {
+        (number, step): webui.run(seed=number, **change(webui, step)) for number, step in enumerate(steps)
+    }
+    alone = start()
+    alone.scripts.clear()
+    expected = {}
+    for number, step in enumerate(steps):
+        type(alone.job()).cached_c[:] = [None, None]
+        expected[number, step] = alone.run(seed=number, **change(alone, step))
+
+    assert {each: done.pictures for each, done in seen.items()} == {
+        each: done.pictures for each, done in expected.items()
+    }
 
 
 def test_prompts_are_encoded_on_a_hit_where_that_writes_the_infotext(webui):

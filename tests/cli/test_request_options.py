@@ -28,7 +28,7 @@ def test_every_field_of_a_request_and_of_a_model_has_an_option():
     add_request_options(parser)
     there = {name.lstrip("-").replace("-", "_") for each in parser._actions for name in each.option_strings}
     called_otherwise = {"loras": "lora", "ttl_seconds": "ttl", "source": "model"}
-    filled_in_by_the_engine = {"digest", "path", "identity", "context"}
+    filled_in_by_the_engine = {"digest", "path", "identity", "believed", "context"}
     wanted = (
         {each.name for each in (*fields(Request), *fields(ModelRef))} - filled_in_by_the_engine - {"prompt"}
     )

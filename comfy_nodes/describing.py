@@ -17,9 +17,25 @@ MODEL = io.Custom("ZIT_MODEL")
 LORAS = io.Custom("ZIT_LORAS")
 VAE = io.Custom("ZIT_VAE")
 SCHEDULER = io.Custom("ZIT_SCHEDULER")
-ANYTHING = io.Custom(host.ANYTHING)
 
 NONE = "(by name)"
+
+
+class _Anything(str):
+    """The type that fits every other; the host compares types with `!=`."""
+
+    __slots__ = ()
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+ANYTHING = io.Custom(_Anything("*"))
 
 
 class Model(io.ComfyNode):

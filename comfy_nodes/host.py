@@ -44,7 +44,6 @@ from .places import Places
 from .work import Work
 
 __all__ = [
-    "ANYTHING",
     "ComfyExtension",
     "ModelPatcher",
     "add_route",
@@ -74,6 +73,7 @@ __all__ = [
     "raise_if_interrupted",
     "running_graph",
     "schema",
+    "show_text",
     "tell_page",
     "torch",
     "version",
@@ -91,22 +91,6 @@ _PLACES = Places(
 )
 """No prompt ran before: what was on disk by then is what the host reads."""
 
-
-class _Anything(str):
-    """The type that fits every other; the host compares types with `!=`."""
-
-    __slots__ = ()
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = str.__hash__
-
-
-ANYTHING = _Anything("*")
 
 interrupted = model_management.processing_interrupted
 raise_if_interrupted = model_management.throw_exception_if_processing_interrupted
@@ -220,6 +204,13 @@ def tell_page(event: str, told: Mapping[str, Any]) -> None:
     server = _server()
     if server is not None and server.client_id is not None:
         server.send_sync(event, {**told, "prompt_id": server.last_prompt_id}, server.client_id)
+
+
+def show_text(node_id: str, text: str) -> None:
+    """Write a text on a node, on the page whose prompt runs now; it stays there until the next one."""
+    server = _server()
+    if server is not None and server.client_id is not None:
+        server.send_progress_text(text, node_id, server.client_id)
 
 
 def enqueue(graph: Mapping[str, Any], outputs: Sequence[str]) -> str:

@@ -126,6 +126,7 @@ class CacheAny(io.ComfyNode):
             saved = begun.answer.saved_seconds
             line = told(begun.answer.status, seconds, saved)
             badges.tell(cls.hidden.unique_id, hits=1, of=1, saved_seconds=saved)
+            badges.say(cls.hidden.unique_id, line)
             return io.NodeOutput(begun.answer.value, line, ui={"text": [line]})
         if options.mode == "only" and _is_missing(value):
             why = begun.refusal or "nothing is kept for this graph"
@@ -144,6 +145,7 @@ class CacheAny(io.ComfyNode):
         if status is None:
             status = memo().bypassed(begun.refusal, seconds)
         line = told(status, seconds, 0.0)
+        badges.say(cls.hidden.unique_id, line)
         return io.NodeOutput(list(value), line, ui={"text": [line]})
 
 

@@ -112,6 +112,7 @@ class Generate(io.ComfyNode):
             saved_seconds=sum(each.saved_seconds for each in results),
         )
         status = to_status(results)
+        badges.say(cls.hidden.unique_id, status)
         return io.NodeOutput(to_image(results), status, ui={"text": status.split("\n")})
 
 
@@ -128,6 +129,7 @@ class Statistics(io.ComfyNode):
             is_output_node=True,
             inputs=[],
             outputs=[io.String.Output(display_name="statistics")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -142,6 +144,7 @@ class Statistics(io.ComfyNode):
             f"{counted.requests.get('bypass', 0)} bypassed, {counted.saved_seconds:.1f} s of rendering saved"
             f"\n{_residents()}"
         )
+        badges.say(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui={"text": [text]})
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 from zit_ext import ModelRef
 
-from . import host
+from . import badges, host
 from .describing import ANYTHING, MODEL
 from .missing import told_what_to_do
 
@@ -27,6 +27,7 @@ class Preload(io.ComfyNode):
             is_output_node=True,
             inputs=[MODEL.Input("zit_model", optional=True, tooltip="None: the model of the settings.")],
             outputs=[MODEL.Output(display_name="model"), io.String.Output(display_name="status")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -43,6 +44,7 @@ class Preload(io.ComfyNode):
             host.raise_if_interrupted()
             raise
         status = "the weights are here"
+        badges.say(cls.hidden.unique_id, status)
         return io.NodeOutput(model, status, ui={"text": [status]})
 
 
@@ -67,6 +69,7 @@ class Unload(io.ComfyNode):
                 MODEL.Input("zit_model", optional=True, tooltip="None: all of them."),
             ],
             outputs=[ANYTHING.Output(display_name="after"), io.String.Output(display_name="status")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -77,4 +80,5 @@ class Unload(io.ComfyNode):
     def execute(cls, after=None, zit_model=None):
         count = host.engine().unload_blocking(zit_model)
         status = "1 model unloaded" if count == 1 else f"{count} models unloaded"
+        badges.say(cls.hidden.unique_id, status)
         return io.NodeOutput(after, status, ui={"text": [status]})

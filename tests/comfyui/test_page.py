@@ -142,7 +142,10 @@ def test_nodes_of_the_new_design_wear_it_too(opened, paged):
 
 
 def open_graph(page: Any, graph: dict[str, Any]) -> None:
-    """Open a graph in the form in which it is posted, as when a file of that kind is dropped on the page."""
+    """Open a graph in the form in which it is posted, as when a file of that kind is dropped on the page.
+
+    The page rounds numbers to a node's steps: 0.34 is 0.3 there.
+    """
     numbers = {name: str(number) for number, name in enumerate(graph, 1)}
     graph = {
         numbers[name]: {
@@ -158,16 +161,42 @@ def open_graph(page: Any, graph: dict[str, Any]) -> None:
 
 
 def test_what_cache_any_answers_wears_it(opened, paged):
-    open_graph(opened, cached(slow(0.28125)))
+    open_graph(opened, cached(slow(0.1)))
     run(opened)
     assert badges(opened, "ZitCacheAny") == []
     run_until_answered(opened, paged, "ZitCacheAny")
 
 
+def texts(page: Any, kind: str) -> list[str]:
+    """Return the texts that a node shows below its own widgets."""
+    shown = """(type) => window.app.graph.nodes.find((node) => node.type === type).widgets
+        .filter((each) => each.name.startsWith("$$")).map((each) => String(each.value))"""
+    return list(page.evaluate(shown, kind))
+
+
+def test_a_node_says_what_became_of_it_without_another_one_to_show_it(opened, paged):
+    graph = cached({"class_type": "StrangeSlow", "value": 0.5, "seconds": 0.0})
+    graph["told"] = {"class_type": "ZitStatistics", "inputs": {}}
+    open_graph(opened, graph)
+    run(opened)
+    (why,) = texts(opened, "ZitCacheAny")
+    assert 'add "zit_strangers" to the setting trusted_packs' in why
+    (counted,) = texts(opened, "ZitStatistics")
+    assert "of rendering saved" in counted
+
+    open_graph(opened, cached(slow(0.2)))
+    run(opened)
+    (status,) = texts(opened, "ZitCacheAny")
+    assert status.startswith("miss, ")
+    run_until_answered(opened, paged, "ZitCacheAny")
+    (status,) = texts(opened, "ZitCacheAny")
+    assert status.startswith("hit, ")
+
+
 def test_what_the_cache_provider_answers_wears_it(opened, paged):
     if not (paged.checkout / "comfy_execution" / "cache_provider.py").exists():
         pytest.skip("this ComfyUI knows no cache providers")
-    open_graph(opened, plain(slow(0.34375)))
+    open_graph(opened, plain(slow(0.7)))
     run(opened)
     assert badges(opened, "TestSlow") == []
     run_until_answered(opened, paged, "TestSlow")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -133,19 +132,19 @@ class _Tab:
         ]  # fmt: skip
         shown = [self.gallery, self.told, self.text, self.log]
         begin = {host_tab.JS: "(...each) => window.zitSubmit ? window.zitSubmit(each) : each"}
-        # Asked of the page: what Gradio 4 says of a selection, it refuses itself if the picture was saved.
-        which = gr.Textbox(value="", visible=False)
+        # By the page itself, here and for seeds: an answer of ours might come after what was pressed next.
+        # And what Gradio 4 says of a selection, it refuses itself if the picture was saved.
         chosen: dict[str, Any] = {
-            "inputs": [self.told, which],
+            "inputs": [self.told, self.text],
             "outputs": [self.text],
             "show_progress": False,
-            host_tab.JS: "(...each) => window.zitChosen ? window.zitChosen(each) : each",
+            host_tab.JS: "(told, shown) => window.zitText ? window.zitText(told, shown) : shown",
         }
-        self.gallery.select(_chosen, **chosen)
+        self.gallery.select(None, **chosen)
         for event in (self.go.click, self.prompt.submit):
             answered = event(_generate, inputs=[task, *form], outputs=shown, show_progress=False, **begin)
             # The gallery goes on showing the third picture if the third was chosen before.
-            answered.then(_chosen, **chosen)
+            answered.then(None, **chosen)
         self.interrupt.click(host_tab.interrupt, inputs=[], outputs=[], show_progress=False)
         quiet: dict[str, Any] = {"show_progress": False}
         self.size.change(_sides, inputs=[self.size], outputs=[self.width, self.height], **quiet)
@@ -155,7 +154,6 @@ class _Tab:
             outputs=[self.width, self.height],
             **quiet,
         )
-        # By the page itself: an answer of ours might come after what was pressed next.
         self.draw.click(None, inputs=[], outputs=[self.seed], **quiet, **{host_tab.JS: "() => '-1'"})
         reuse = {host_tab.JS: "(told, seed) => window.zitSeed ? window.zitSeed(told, seed) : seed"}
         self.again.click(None, inputs=[self.told, self.seed], outputs=[self.seed], **quiet, **reuse)
@@ -194,21 +192,6 @@ _FORM = tuple(tab_job.Form.__dataclass_fields__)
 def _sides(size: str) -> tuple[int, int]:
     width, _, height = size.partition(" x ")
     return int(width), int(height)
-
-
-def _chosen(told: str, which: str) -> Any:
-    texts = _of(told).get("infotexts", [])
-    return (
-        host_tab.as_html(texts[int(which)]) if which.isdecimal() and int(which) < len(texts) else gr.update()
-    )
-
-
-def _of(told: str) -> dict[str, Any]:
-    try:
-        values = json.loads(told)
-    except (TypeError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _found(model: str) -> tuple[Any, Any]:

@@ -192,8 +192,9 @@ def _told(made: Sequence[Made]) -> dict[str, Any]:
         "negative_prompt": first.negative_prompt,
         "seed": first.seed,
         "all_seeds": [each.result.request.seed for each in made],
-        # For "Reuse seed": a page's own numbers lose the last digits of large ones.
+        # For our own page, whose numbers would lose the last digits of large seeds.
         "zit_seeds": [str(each.result.request.seed) for each in made],
+        "zit_texts": [host_tab.as_html(each.text) for each in made],
         "width": first.width,
         "height": first.height,
         "sampler_name": SAMPLER,

@@ -23,20 +23,23 @@ function zitSelected() {
     return small.findIndex((each) => each.classList.contains("selected"));
 }
 
-// The same for the infotext, once the page shows it.
-window.zitChosen = async function(values) {
-    await new Promise((shown) => setTimeout(shown, 100));
-    return [values[0], String(zitSelected())];
+function zitTold(told) {
+    try {
+        return JSON.parse(told) ?? {};
+    } catch {
+        return {};
+    }
+}
+
+// The infotext of the chosen picture, once the page shows which that is; what is shown already if none is.
+window.zitText = async function(told, shown) {
+    await new Promise((done) => setTimeout(done, 100));
+    return zitTold(told).zit_texts?.[zitSelected()] ?? shown;
 };
 
 // The seed of the chosen picture, of the first if none is; the field's own while there is no picture.
 window.zitSeed = function(told, seed) {
-    let seeds;
-    try {
-        seeds = JSON.parse(told).zit_seeds;
-    } catch {
-        seeds = null;
-    }
+    const seeds = zitTold(told).zit_seeds;
     return seeds?.[zitSelected()] ?? seeds?.[0] ?? seed;
 };
 

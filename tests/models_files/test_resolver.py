@@ -57,10 +57,14 @@ def test_everything_that_a_request_names_is_found_and_identified(resolver, model
 
 
 def test_nothing_that_a_caller_filled_in_is_believed(resolver, model_folder, tmp_path):
-    false = ModelRef(source=str(model_folder), digest="f" * 64, path=tmp_path / "nothing", identity="f" * 64)
+    false = ModelRef(
+        source=str(model_folder), digest="f" * 64, path=tmp_path / "nothing", identity="f" * 64, believed=True
+    )
     lora = write(tmp_path / "ink.safetensors", safetensors({"a": "F32"}))
     true = resolver.resolve(ask(model_folder, loras=(LoraRef(source=str(lora)),)))
-    assert resolver.resolve(ask(false, loras=(LoraRef(source=str(lora), digest="0" * 64),))) == true
+    found = resolver.resolve(ask(false, loras=(LoraRef(source=str(lora), digest="0" * 64),)))
+    assert found == true
+    assert not found.model.believed
 
 
 def test_equal_bytes_have_one_digest_wherever_they_lie(resolver, tmp_path):

@@ -42,7 +42,7 @@ function lightsOf() {
   const renderer = health?.renderer;
   return [
     health ? light(health.status === "ok" ? "good" : "warn", t("health.server"), t(health.status === "closing" ? "health.closing" : "health.answers")) : light("bad", t("health.server"), t("health.silent")),
-    light(health?.store === "open" ? "good" : "bad", t("health.store"), [t(health?.store === "open" ? "health.storeOpen" : "health.storeShut"), health?.store_problem].filter(Boolean).join(" ")),
+    light(health?.store === "open" ? "good" : "bad", t("health.store"), [t(health?.store === "open" ? "health.storeOpen" : "health.storeShut"), health?.store_problem].filter(Boolean).join(": ")),
     renderer === "unreachable" || renderer === "asleep" ? light(renderer === "asleep" ? "unknown" : "bad", t("health.renderer"), t(`health.renderer.${renderer}`)) : light(started(models) ? "good" : "unknown", t("health.renderer"), started(models) ? t("health.device", { device: models.device }) : t("health.noDevice")),
     may("admin") && light(broken.length ? "warn" : "good", t("health.plugins"), broken.length ? t("health.broken", { names: broken.map((each) => each.name).join(", ") }) : t("health.pluginsFine", { n: plugins().length })),
     light(live === "stream" ? "good" : live === "lost" ? "bad" : "warn", t("health.live"), t(`live.${live}`)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import ipaddress
+import logging
 import sys
 import time
 import uuid
@@ -38,6 +39,7 @@ from zit_ext.shared_runtime import shared
 
 from .arguments import arguments_that_count
 from .graph import NodeClass, NotKeyableError
+from .memory_troubles import MemoryTroubles
 from .naming import Folders
 from .patches import patching_packs
 from .places import Places
@@ -56,6 +58,7 @@ __all__ = [
     "environment",
     "file_mark",
     "folders",
+    "held_since_memory_ran_out",
     "interrupted",
     "io",
     "is_local",
@@ -156,6 +159,25 @@ def _watch() -> _Watch:
         known = _Watch()
         registry.register_handler(known)
     return known
+
+
+def _ooms() -> int:
+    """Return how often torch had no memory left on a GPU."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_stats(each).get("num_ooms", 0) for each in range(torch.cuda.device_count()))
+
+
+_TROUBLES = MemoryTroubles(time.perf_counter, _ooms)
+logging.getLogger().addHandler(_TROUBLES)
+
+
+def held_since_memory_ran_out(classes: Iterable[tuple[str, str]], ran: Mapping[str, float]) -> str | None:
+    """Return the class of a node that may have computed its numbers while memory ran out; None if none may.
+
+    `classes` are ids and classes of nodes, `ran` says when they began in the prompt that runs.
+    """
+    return _TROUBLES.touched(classes, ran, lambda name: nodes.NODE_CLASS_MAPPINGS[name].RETURN_TYPES)
 
 
 def running_graph() -> Any:

@@ -113,6 +113,7 @@ class Memo:
             raise NotKeyableError("the cache is switched off in the settings")
         try:
             order = upstream(dynprompt.get_node, link)
+            host.held_since_memory_ran_out((), {})  # whatever ran out before shows now, and not later
             folders = host.folders()
             described = describe(
                 link,
@@ -223,6 +224,11 @@ class Memo:
         """
         if not begun.same_as(now):
             return "not kept: a file or the graph changed while it ran"
+        if held := host.held_since_memory_ran_out(now.described.classes, ran):
+            return (
+                f"not kept: memory ran out, and ComfyUI may have computed {held} in another way (tiles, "
+                "slices); computed once more, it is kept"
+            )
         by_id = dict(now.described.classes)
         for named in now.described.files:
             files = tuple(

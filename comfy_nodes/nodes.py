@@ -112,7 +112,7 @@ class Generate(io.ComfyNode):
             saved_seconds=sum(each.saved_seconds for each in results),
         )
         status = to_status(results)
-        badges.say(cls.hidden.unique_id, status)
+        badges.say(cls.hidden.unique_id, status.replace("\n", ";\n"))  # pages of the new design join lines
         return io.NodeOutput(to_image(results), status, ui={"text": status.split("\n")})
 
 

@@ -214,6 +214,28 @@ def test_what_is_never_the_same_twice_passes_through_with_the_reason(host):
     assert first.texts("out") != second.texts("out")
 
 
+def test_what_was_computed_in_another_way_since_memory_ran_out_is_not_kept(host):
+    graph = cached(slow(0.8), {"class_type": "TestTight", "image": "above"})
+    try:
+        host.notes()
+        first = run(host, graph)
+        assert "not kept: memory ran out" in status(first)
+        # What the host holds of that is not kept later, either.
+        assert "not kept: memory ran out" in status(run_only_the_cache_again(host, graph))
+        assert host.notes() == ["slow 0.8", "tight"]
+
+        second = run_again(host, graph)
+        assert host.notes() == ["slow 0.8", "tight"]
+        assert status(second).startswith("miss, ")
+        assert "not kept" not in status(second)
+        assert second.texts("out") != first.texts("out")
+        third = run_again(host, graph)
+        assert status(third).startswith("hit")
+        assert third.texts("out") == second.texts("out")
+    finally:
+        host.restart()  # it never forgets that memory ran out
+
+
 def test_what_cannot_be_stored_passes_through_and_its_type_is_named(host):
     ran = run(host, cached({"class_type": "TestOdd"}))
     assert "not kept: the value holds a object" in status(ran)

@@ -18,7 +18,11 @@ def memo_module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`comfy_nodes.memo`, over a stand-in for what it asks of ComfyUI."""
     import comfy_nodes
 
-    stand_in = SimpleNamespace(are_older=lambda files: True, folders=lambda: None)
+    stand_in = SimpleNamespace(
+        are_older=lambda files: True,
+        folders=lambda: None,
+        held_since_memory_ran_out=lambda classes, ran: None,
+    )
     monkeypatch.setitem(sys.modules, "comfy_nodes.host", stand_in)
     monkeypatch.setattr(comfy_nodes, "host", stand_in, raising=False)
     monkeypatch.delitem(sys.modules, "comfy_nodes.memo", raising=False)

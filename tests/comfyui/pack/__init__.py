@@ -1,5 +1,6 @@
 """Nodes for tests: what they do is written into a file that the test reads."""
 
+import logging
 import os
 import time
 
@@ -48,6 +49,30 @@ class Loader:
             first = file.read(1)[0]
         _note(f"loader {first}")
         return (torch.full((1, 16, 16, 3), first / 256),)
+
+
+class Tight:
+    """Has too little memory the first time, and goes on in another way, as the host's VAE does."""
+
+    ran = 0
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "test"
+
+    def run(self, image):
+        Tight.ran += 1
+        _note("tight")
+        if Tight.ran > 1:
+            return (image,)
+        logging.warning(
+            "Warning: Ran out of memory when regular VAE decoding, retrying with tiled VAE decoding."
+        )
+        return (image * 0.75,)
 
 
 class Restless:
@@ -160,6 +185,7 @@ NODE_CLASS_MAPPINGS = {
     "TestSlow": Slow,
     "TestLoader": Loader,
     "TestRestless": Restless,
+    "TestTight": Tight,
     "TestMany": Many,
     "TestOdd": Odd,
     "TestExpands": Expands,

@@ -78,7 +78,11 @@ def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     if "<" in text:
         for name in _LORA_TAG.findall(text):
             yield from _tagged(name, folders)
-    if not text.strip("./ ") or len(text) > _LONGEST_NAME or "\n" in text or "\0" in text:
+    if "\n" in text:
+        for line in text.splitlines():
+            yield from _in_lines(line.strip(), folders)
+        return
+    if not text.strip("./ ") or len(text) > _LONGEST_NAME or "\0" in text:
         return
     if text.startswith(("http://", "https://")):
         raise NotKeyableError(f"{class_type} names an address on the network")
@@ -92,6 +96,13 @@ def _named_by(class_type: str, text: str, folders: Folders) -> Iterator[Path]:
     if class_type == "VAELoader" and not ending:
         yield from _starting_with(text, folders)
     yield from _loose(class_type, text, folders)
+
+
+def _in_lines(line: str, folders: Folders) -> Iterator[Path]:
+    """Yield the model files that a line of a longer text names: packs have lists of them, prompts do not."""
+    ending = os.path.splitext(line)[1].lower()  # noqa: PTH122
+    if ending in folders.by_ending and len(line) <= _LONGEST_NAME:
+        yield from _in(folders.by_ending[ending], os.path.relpath(os.path.join("/", line), "/"))  # noqa: PTH118
 
 
 def _in(places: Sequence[str], inside: str) -> Iterator[Path]:

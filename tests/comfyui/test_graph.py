@@ -163,6 +163,8 @@ def folders(tmp_path: Path) -> Folders:
          ["embeddings/fog(2).pt", "embeddings/mood.pt"]),
         ("Tags", "a face <lora:ann:0.8>\n<lora:style:1><lora:none:1>",
          ["loras/people/Ann.safetensors", "loras/style.safetensors", "other/style.safetensors"]),
+        ("Stack", "# two of them\nstyle.safetensors\n  people/Ann.safetensors \nbatch\nhttps://example.org",
+         ["loras/style.safetensors", "other/style.safetensors", "loras/people/Ann.safetensors"]),
         ("VAELoader", "taesd", [f"vae_approx/taesd_{half}.safetensors" for half in ("decoder", "encoder")]),
         ("LoadImage", "a.png", ["input/a.png"]),
         ("LoadImage", "old.png [output]", ["output/old.png"]),

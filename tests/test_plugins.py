@@ -325,7 +325,13 @@ def test_files_that_are_no_plugins_are_passed_over(tmp_path):
     for name in ("_shared.py", ".hidden.py", "notes.txt"):
         (tmp_path / name).write_text("1 / 0")
     assert find_plugins(entry_points=False, folder=tmp_path).broken() is None
+
+
+def test_a_folder_of_single_files_that_is_not_there_is_warned_of_and_costs_nothing(tmp_path, caplog):
     assert find_plugins(entry_points=False, folder=tmp_path / "nowhere").broken() is None
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    assert str(tmp_path / "nowhere") in caplog.text
+    assert "plugin_dir" in caplog.text
 
 
 def test_the_folder_of_single_files_is_off_unless_it_is_set():

@@ -286,7 +286,12 @@ def _files(folder: Path) -> Iterator[_Candidate]:
     try:
         names = [each.name for each in os.scandir(folder)]
     except FileNotFoundError:
-        names = []
+        log.warning(
+            "the folder of single-file plugins (plugin_dir), %s, is not there: "
+            "make it, name another, or set plugin_dir = off",
+            folder,
+        )
+        return
     except OSError as error:
         # There may be plugins in it whose effect is still there.
         yield "plugin_dir", f"folder {folder}", _raising(error)

@@ -233,3 +233,9 @@ def test_a_render_goes_on_while_somebody_else_waits_for_it(served, pipeline):
 def test_the_request_id_comes_back(served):
     assert served.get("/zit/v1/health", headers={"X-Request-Id": "abc.1"}).headers["X-Request-Id"] == "abc.1"
     assert served.get("/zit/v1/health", headers={"X-Request-Id": "a b"}).headers["X-Request-Id"] != "a b"
+
+
+def test_a_body_of_a_form_is_told_what_to_send_instead(served):
+    answer = served.client.post(f"{served.url}/zit/v1/generate", data="prompt=x", timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_json")
+    assert '{"field": value, ...}' in answer.json()["error"]["message"]

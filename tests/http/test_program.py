@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -92,6 +93,17 @@ def test_the_log_as_json_has_a_line_with_the_id_that_the_client_got(environ):
     assert told["seconds"] > 0
     assert lines[ours.headers["X-Request-Id"]]["status"] == 404
     assert "secret" not in err
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(capsys, monkeypatch, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert f"port = {port}" in said
+    assert "name a free --port" in said
 
 
 def test_listening_to_others_needs_tokens(capsys, monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import hashlib
 import ipaddress
 import re
@@ -81,7 +82,16 @@ def serve(options: argparse.Namespace, context: Context) -> int:
             for name in (signal.SIGINT, signal.SIGTERM):
                 with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                     loop.add_signal_handler(name, stop.set)
-            await serve_http(service, host=address, port=port, ready=ready, stop=stop)
+            try:
+                await serve_http(service, host=address, port=port, ready=ready, stop=stop)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                raise SettingError(
+                    "port",
+                    port,
+                    "another program listens on it, perhaps another `zit-ext serve`; name a free --port",
+                ) from None
 
         with contextlib.suppress(KeyboardInterrupt):  # Windows knows no handlers on its loop
             asyncio.run(run())

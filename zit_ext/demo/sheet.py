@@ -26,7 +26,12 @@ def write_sheet(path: Path, rows: Sequence[Row], folder: Path) -> Path:
         top = MARGIN + (index // columns) * (TILE + CAPTION + MARGIN)
         with Image.open(folder / row.file) as picture:
             sheet.paste(picture.convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST), (left, top))
-        draw.text((left, top + TILE + 6), f"{row.name}: {row.outcome} from {row.tier}", fill="black")
+        draw.text((left, top + TILE + 6), f"{row.name} ({_answered(row)})", fill="black")
         draw.text((left, top + TILE + 24), f"{row.seconds:.4f} s   {row.digest[:16]}", fill="dimgray")
     sheet.save(path)
     return path
+
+
+def _answered(row: Row) -> str:
+    """Return what became of a request, in words: "hit from disk", "miss, rendered"."""
+    return f"{row.outcome}, rendered" if row.tier == "render" else f"{row.outcome} from {row.tier}"

@@ -245,7 +245,9 @@ def read_tokens(path: Path, namespace: str) -> list[Token]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or not TOML
-        raise SettingError("http_tokens", str(path), f"name a file of tokens ({error})") from None
+        raise SettingError(
+            "http_tokens", str(path), f"name a file of tokens, as `zit-ext token` makes it ({error})"
+        ) from None
     return [_token(name, value, namespace) for name, value in table.items()]
 
 

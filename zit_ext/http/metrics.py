@@ -33,7 +33,7 @@ async def metrics(call: Call) -> Answer:
     if not call.who.every_namespace:
         raise HttpError(403, "namespace", 'metrics are of all namespaces: the token needs namespace = "*"')
     if find_spec(PACKAGE) is None:
-        raise HttpError(501, "no_prometheus_client", f"{PACKAGE} is needed: pip install zit_ext[metrics]")
+        raise HttpError(501, "no_prometheus_client", f"{PACKAGE} is needed: pip install 'zit_ext[metrics]'")
     scrape = await _scrape(call)
     accepts = call.asked.headers.get("accept", "")
     body, media_type = await asyncio.to_thread(exposition, scrape, accepts)

@@ -62,7 +62,7 @@ class Call(NamedTuple):
         try:
             value = json.loads(data or b"{}", parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise HttpError(400, "no_json", "the body is no JSON") from None
+            raise HttpError(400, "no_json", 'the body is no JSON: send {"field": value, ...}') from None
         if not isinstance(value, dict):
             raise HttpError(400, "no_object", 'the body must be {"field": value, ...}')
         return value

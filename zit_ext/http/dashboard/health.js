@@ -65,7 +65,7 @@ function pluginPart() {
           "li",
           {},
           h("div", { class: "held-head" }, h("strong", {}, each.name), h("span", { class: `badge badge-${{ on: "hit", broken: "bad", disabled: "bypass" }[each.state]}` }, t(`plugins.${each.state}`))),
-          h("p", { class: "soft small" }, `${each.origin} · ${each.hooks.map((hook) => hook.replace(/^zit_/, "")).join(", ") || t("plugins.noHooks")}`),
+          h("p", { class: "soft small" }, `${each.origin === "built in" ? t("plugins.builtIn") : each.origin} · ${each.hooks.map((hook) => hook.replace(/^zit_/, "")).join(", ") || t("plugins.noHooks")}`),
           each.broken && h("p", { class: "note bad" }, each.broken),
         ),
       ),

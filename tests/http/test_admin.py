@@ -254,7 +254,7 @@ def test_weights_that_have_to_wait_for_a_render_come_after_it_and_the_answer_say
     asking.join(20)
     for _ in range(400):
         told = served.get("/zit/v1/models").json()
-        if [each["name"] for each in told["held"]] == ["other"]:
+        if ([each["name"] for each in told["held"]], told["waiting"]) == (["other"], []):
             break
         time.sleep(0.05)
     assert ([each["name"] for each in told["held"]], told["waiting"]) == (["other"], [])

@@ -185,6 +185,7 @@ def test_no_field_is_forgotten():
         "model.digest",
         "model.path",
         "model.identity",
+        "model.believed",
     }
     assert own | parts == named - {"numbers as another type"}
 

@@ -44,6 +44,8 @@ class NodeClass:
     """The pack it comes from; empty for ComfyUI's own."""
     asks: frozenset[str] = frozenset()
     """What it is told beside its inputs, by the host's names: UNIQUE_ID, PROMPT, ..."""
+    is_ours: bool = False
+    """It belongs to this pack."""
     remote: bool = False
     """It asks a service on the network."""
 
@@ -159,6 +161,9 @@ def _must_be_trusted(name: str, known: NodeClass, trusted: frozenset[str]) -> No
         raise NotKeyableError(f"{name} asks a service on the network")
     if "Folder" in name or "Dataset" in name:
         raise NotKeyableError(f"{name} reads a folder")
+    if known.is_ours:
+        # Its model may be that of the settings, or an id: no file that its inputs name.
+        raise NotKeyableError(f"{name} is above, which keeps its own results")
     if not known.pack:
         return
     if known.pack not in trusted:

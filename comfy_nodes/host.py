@@ -271,7 +271,7 @@ def _known_class(node: type) -> NodeClass:
         return NodeClass(pack="" if own else node.__module__.partition(".")[0], asks=asks)
     kind, _, name = module.partition(".")
     if kind == "custom_nodes":
-        return NodeClass(pack=name, asks=asks)
+        return NodeClass(pack=name, asks=asks, is_ours=node.__module__.partition(".")[0] == __package__)
     return NodeClass(asks=asks, remote=kind != "comfy_extras")
 
 

@@ -151,6 +151,14 @@ def test_who_has_no_weights_is_told_what_to_do_in_this_host(host):
     assert "ComfyUI has z_image_turbo_bf16.safetensors: choose it in a Z-Image model node" in ran.error
 
 
+def test_a_cache_below_it_leaves_keeping_to_it(host, tiny_model):
+    graph = picture(tiny_model, seed=70)
+    graph["memo"] = {"class_type": "ZitCacheAny", "inputs": {"value": ["1", 0]}}
+    graph["3"]["inputs"]["anything"] = ["memo", 0]
+    ran = run(host, graph)
+    assert status(ran).startswith("bypass, ZitGenerate is above, which keeps its own results")
+
+
 def test_the_statistics_node_tells_what_was_saved(host, tiny_model):
     ran = host.run({"1": {"class_type": "ZitStatistics", "inputs": {}}})
     assert "hits" in ran.texts("1")[0]

@@ -112,6 +112,7 @@ def test_a_deep_graph_is_refused_and_not_a_crash():
     [
         (NodeClass(pack="strangers"), 'add "strangers"'),
         (NodeClass(remote=True), "network"),
+        (NodeClass(pack="friends", is_ours=True), "keeps its own results"),
         (NodeClass(pack="friends", asks=frozenset({"PROMPT"})), "whole workflow"),
     ],
 )

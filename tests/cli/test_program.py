@@ -35,9 +35,11 @@ def start(environment, *arguments, pause=0.2, close=0):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_the_package_is_a_program(environment):
+@pytest.mark.parametrize("module", ["zit_ext", "zit_ext.cli"])
+@pytest.mark.parametrize("question", ["version", "--version"])
+def test_the_package_is_a_program(environment, module, question):
     done = subprocess.run(
-        [sys.executable, "-m", "zit_ext.cli", "version"],
+        [sys.executable, "-m", module, question],
         env=environment,
         capture_output=True,
         timeout=SECONDS,

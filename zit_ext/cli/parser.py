@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .. import __version__
 from .context import Context
 
 Command = Callable[[argparse.Namespace, Context], int]
@@ -41,6 +42,7 @@ class Commands:
     def __init__(self) -> None:
         self.parser = Parser(prog="zit-ext", description=DESCRIPTION)
         _add_globals(self.parser, "")
+        self.parser.add_argument("--version", action="version", version=f"zit_ext {__version__}")
         self._below = self.parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     def add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_every_node_has_a_page_and_words_in_each_language(host, info):
 
 
 def test_the_host_serves_pages_and_words(host):
+    docs = ROOT / "comfy_nodes" / "web" / "docs"
+    pictures = {
+        name
+        for page in docs.rglob("*.md")
+        for name in re.findall(r"!\[.+\]\((\S+)\)", page.read_text("utf-8"))
+    }
+    assert pictures == {path.name for path in docs.glob("*.webp")}
+    assert pictures  # the page looks for them beside the English ones
     served = host.text("/extensions/zit_ext/docs/ZitCacheAny.md")
     assert served == Path(ROOT / "comfy_nodes/web/docs/ZitCacheAny.md").read_text(encoding="utf-8")
     assert "ZitCacheAny" in host.get("/i18n")["zh"]["nodeDefs"]

@@ -208,6 +208,21 @@ for step in provision(settings, python=Path(sys.argv[3]), trial="diffusers"):
 """
 
 
+INTERRUPTED = """
+import contextlib, signal, sys
+from pathlib import Path
+from zit_ext.model_server.provisioning import provision
+from zit_ext.settings import Settings
+settings = Settings(cache_dir=Path(sys.argv[1]) / "cache", data_dir=Path(sys.argv[2]))
+of_packages = 0
+with contextlib.closing(provision(settings, python=Path(sys.argv[3]), trial="diffusers")) as steps:
+    for step in steps:
+        print(step.phase, step.words, flush=True)
+        of_packages += step.phase == "packages"
+        if of_packages == 2:  # the first is said before pip begins
+            signal.raise_signal(signal.SIGINT)
+"""
+
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows both end it at once
 
 
@@ -394,6 +409,16 @@ if sys.platform != "win32":
 
     def test_ctrl_c_ends_pip_too(settings, a_host, index, tmp_path):
         host = a_host(NO_PIP, torch="2.1.2")
-        stopped_at("installing torch", signal.SIGINT, settings, host, tmp_path)
+        arguments = [str(tmp_path), str(settings.data_dir), str(host)]
+        told = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED, *arguments],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert told.returncode == -signal.SIGINT, told.stderr
+        assert "installing torch" in told.stdout
+        assert "other packages" not in told.stdout
         with only_one(folder_of(settings) / "lock", pytest.fail):
             assert not list(folder_of(settings).glob(".pip-*"))

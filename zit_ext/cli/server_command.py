@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -122,14 +123,15 @@ def _provision(home: ServerHome, settings: Settings, context: Context) -> int:
     torch_index = options.torch_index or context.environ.get("ZIT_TORCH_INDEX") or None
     made: Provisioned | None = None
     shows = console.shows_progress()
-    for step in provision(settings, python=options.python, torch_index=torch_index):
-        if step.words:
-            if shows:
-                console.progress("")
-            console.note(f"{step.phase:<12}{step.words}")
-        if shows and step.done_bytes:
-            console.progress(f"{human.size(step.done_bytes)} downloaded")
-        made = step.made or made
+    with contextlib.closing(provision(settings, python=options.python, torch_index=torch_index)) as steps:
+        for step in steps:
+            if step.words:
+                if shows:
+                    console.progress("")
+                console.note(f"{step.phase:<12}{step.words}")
+            if shows and step.done_bytes:
+                console.progress(f"{human.size(step.done_bytes)} downloaded")
+            made = step.made or made
     if made is None:
         return 1
     if options.json:

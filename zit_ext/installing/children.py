@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shlex
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -87,20 +88,26 @@ class Listened:
         hold: Sequence[int] = (),
     ) -> None:
         options: dict[str, Any] = {} if sys.platform == "win32" else {"pass_fds": tuple(hold)}
-        self._child = subprocess.Popen(
-            list(arguments),
-            env=dict(environ),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            **options,
-        )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
         self.code = 0
         """How it ended, once its lines were read: 128 + n if signal n ended it."""
+        with _signals_later() as act_on_signals:
+            self._child = subprocess.Popen(
+                list(arguments),
+                env=dict(environ),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                **options,
+            )
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+        try:
+            act_on_signals()
+        except BaseException:
+            self.end()
+            raise
 
     def lines(self, seconds: float = 0.5) -> Generator[str, None, None]:
         """Yield its lines to the end of it; an empty one whenever it was silent for so long."""
@@ -117,10 +124,14 @@ class Listened:
             code = self._child.wait()
             self.code = code if code >= 0 else 128 - code
         finally:
-            if self._child.poll() is None:
-                self._child.terminate()
-                _await_end(self._child)
-            self._reader.join(timeout=_GRACE_SECONDS)
+            self.end()
+
+    def end(self) -> None:
+        """End the program, if it runs, and wait for that."""
+        if self._child.poll() is None:
+            self._child.terminate()
+            _await_end(self._child)
+        self._reader.join(timeout=_GRACE_SECONDS)
 
     def _read(self) -> None:
         stream = self._child.stdout
@@ -155,6 +166,32 @@ def stop_on_sigterm() -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[Callable[[], None]]:
+    """Put off Ctrl-C and the request to end until the value is called, which raises what they raise.
+
+    Between a program's start and the record of it nobody else would end it.
+    """
+    came: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
+            if callable(handler := signal.getsignal(number)):
+                handlers[number] = handler
+
+    def act() -> None:
+        for number in came:
+            handlers[number](number, None)
+
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield act
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def as_typed(arguments: Sequence[str], platform: str = sys.platform) -> str:

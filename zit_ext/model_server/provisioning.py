@@ -256,8 +256,10 @@ class _Provisioning:
             raise SetupError(f"{command[0]} -m {command[2]} failed: {why}.", f"See {self._log}.")
 
     def _lines(self, child: Listened) -> Iterator[str]:
-        with self._log.open("a", encoding="utf-8") as log, contextlib.closing(child.lines()) as lines:
-            for line in lines:
+        with contextlib.ExitStack() as left:
+            left.callback(child.end)
+            log = left.enter_context(self._log.open("a", encoding="utf-8"))
+            for line in left.enter_context(contextlib.closing(child.lines())):
                 if line:
                     log.write(f"{line}\n")
                     log.flush()

@@ -124,7 +124,7 @@ def _four_processes(seconds_hundredths: int) -> list[Row]:
     seconds = seconds_hundredths / 100
     payloads = _payloads(8)
     with tempfile.TemporaryDirectory() as temporary:
-        for name in ("diskcache", "zit_ext, disk, verified", "plain files"):
+        for name in ("diskcache", "zit_ext, disk, verified", "files and checksum", "plain files"):
             folder = Path(temporary) / name.replace(" ", "-")
             peer = PEERS[name](folder)
             for number in range(50):

@@ -198,28 +198,18 @@ def test_what_cannot_render_after_all_is_left_for_the_next_way(settings, a_host,
 
 
 PROGRAM = """
-import sys
-from pathlib import Path
-from zit_ext.model_server.provisioning import provision
-from zit_ext.settings import Settings
-settings = Settings(cache_dir=Path(sys.argv[1]) / "cache", data_dir=Path(sys.argv[2]))
-for step in provision(settings, python=Path(sys.argv[3]), trial="diffusers"):
-    print(step.phase, step.words, flush=True)
-"""
-
-
-INTERRUPTED = """
 import contextlib, signal, sys
 from pathlib import Path
 from zit_ext.model_server.provisioning import provision
 from zit_ext.settings import Settings
-settings = Settings(cache_dir=Path(sys.argv[1]) / "cache", data_dir=Path(sys.argv[2]))
+folder, data_dir, python, interrupted_at = sys.argv[1:]
+settings = Settings(cache_dir=Path(folder) / "cache", data_dir=Path(data_dir))
 of_packages = 0
-with contextlib.closing(provision(settings, python=Path(sys.argv[3]), trial="diffusers")) as steps:
+with contextlib.closing(provision(settings, python=Path(python), trial="diffusers")) as steps:
     for step in steps:
         print(step.phase, step.words, flush=True)
         of_packages += step.phase == "packages"
-        if of_packages == 2:  # the first is said before pip begins
+        if of_packages == int(interrupted_at):
             signal.raise_signal(signal.SIGINT)
 """
 
@@ -229,7 +219,7 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows both end it at o
 def stopped_at(words: str, how: int, settings: Settings, host: Path, folder: Path) -> None:
     """Provision in a program of its own, and send it a signal when it says these words."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(settings.data_dir), str(host)],
+        [sys.executable, "-c", PROGRAM, str(folder), str(settings.data_dir), str(host), "-1"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -409,9 +399,9 @@ if sys.platform != "win32":
 
     def test_ctrl_c_ends_pip_too(settings, a_host, index, tmp_path):
         host = a_host(NO_PIP, torch="2.1.2")
-        arguments = [str(tmp_path), str(settings.data_dir), str(host)]
+        arguments = [str(tmp_path), str(settings.data_dir), str(host), "2"]  # 1 is said before pip begins
         told = subprocess.run(
-            [sys.executable, "-c", INTERRUPTED, *arguments],
+            [sys.executable, "-c", PROGRAM, *arguments],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
             text=True,

@@ -52,8 +52,7 @@ class Timekeeper:
 
     def now(self) -> float:
         """Return the time by which freshness is judged: never earlier than it really is."""
-        wall, drift = self._look()
-        return wall - min(drift, 0.0)
+        return self.moment()[1]
 
     def moment(self) -> tuple[float, float]:
         """Return `wall` and `now` of one moment."""
